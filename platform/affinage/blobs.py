@@ -1,0 +1,79 @@
+"""Files by content: a folder on one machine, a bucket in a cluster.
+
+Called by the rooms that keep large immutable things (extracted texts, dataset rows, adapters). Knows nothing of what
+the bytes mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from affinage.errors import DependencyError, UnknownObjectError
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class BlobStore(Protocol):
+    """Immutable bytes by name. Names are `kind/digest[.suffix]`."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store `data`; durable on return. The same name with the same bytes again is a no-op."""
+
+    def get(self, name: str) -> bytes:
+        """Bytes of `name`; raises `UnknownObjectError` when absent."""
+
+    def exists(self, name: str) -> bool:
+        """Whether `name` is stored."""
+
+    def delete(self, name: str) -> None:
+        """Remove `name`; absent is fine."""
+
+
+class FolderBlobs:
+    """Blobs as files below one folder; each file appears whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _path(self, name: str) -> Path:
+        if ".." in name.split("/") or name.startswith("/"):
+            raise ValueError(f"not a blob name: {name!r}")
+        return self._folder / name
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write to a temporary file, flush it to disk, then rename."""
+        path = self._path(name)
+        if path.exists():
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise DependencyError("blobs", f"Blob `{name}` cannot be written: {error}.", hint="Check space and rights.") from error
+
+    def get(self, name: str) -> bytes:
+        """Read the file."""
+        try:
+            return self._path(name).read_bytes()
+        except FileNotFoundError as error:
+            raise UnknownObjectError("blob", name) from error
+
+    def exists(self, name: str) -> bool:
+        """Whether the file exists."""
+        return self._path(name).exists()
+
+    def delete(self, name: str) -> None:
+        """Unlink the file."""
+        self._path(name).unlink(missing_ok=True)

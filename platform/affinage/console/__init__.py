@@ -1,0 +1,1 @@
+"""The browser pages: ask with sources beside the answer, and rate."""

@@ -1,0 +1,102 @@
+"""The ledger of the incremental index: what is known of each document, and which rows are current."""
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+
+from affinage.database.tables.base import Instant, Json, metadata
+
+document = Table(
+    "document", metadata,
+    # Minted once and kept across moves; never derived from the path.
+    Column("doc_key", String, primary_key=True),
+    Column("source", ForeignKey("source.name"), nullable=False),
+    Column("path", String, nullable=False),
+    Column("signature", Json),
+    Column("raw_hash", String),
+    Column("blocks_hash", String),
+    Column("title", String),
+    Column("language", String),
+    # Principals that may read it, as declared now: this column decides. Sorted list; empty: nobody.
+    Column("allow", Json, nullable=False),
+    # Principals written on its rows in the vector store; a sync patches the store when it differs from `allow`.
+    Column("stored_allow", Json),
+    # indexed | failed | deleted
+    Column("state", String, nullable=False),
+    Column("failure", Json),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("source", "path"),
+)
+
+generation = Table(
+    "generation", metadata,
+    Column("generation_id", String, primary_key=True),
+    Column("source", ForeignKey("source.name"), nullable=False),
+    # Fingerprints of extract, split, embed and store, and the name of the embedder that makes its vectors.
+    Column("fingerprint", Json, nullable=False),
+    Column("embedder", Json, nullable=False),
+    # building | serving | retired
+    Column("state", String, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index(None, "source", "state"),
+)
+
+# One row for each document that a generation serves: the switch that makes a revision visible.
+document_revision = Table(
+    "document_revision", metadata,
+    Column("generation_id", ForeignKey("generation.generation_id"), primary_key=True),
+    Column("doc_key", ForeignKey("document.doc_key"), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("raw_hash", String, nullable=False),
+    Column("blocks_hash", String, nullable=False),
+    Column("chunk_count", Integer, nullable=False),
+    Column("extract_hash", String, nullable=False),
+)
+
+chunk = Table(
+    "chunk", metadata,
+    Column("generation_id", String, primary_key=True),
+    Column("row_id", String, primary_key=True),
+    Column("chunk_id", String, nullable=False),
+    Column("doc_key", String, nullable=False),
+    Column("embed_hash", String, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("page", Integer),
+    Column("start", Integer, nullable=False),
+    Column("end", Integer, nullable=False),
+    # Offsets of the blocks inside the chunk, as [start, end] in the document's text.
+    Column("spans", Json, nullable=False),
+    Column("heading", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Index(None, "generation_id", "doc_key"),
+    Index(None, "chunk_id"),
+    Index(None, "embed_hash"),
+)
+
+# Write-ahead list of every row that may exist in the store without being current, or must go.
+intent = Table(
+    "intent", metadata,
+    Column("generation_id", String, primary_key=True),
+    Column("row_id", String, primary_key=True),
+    Column("doc_key", String, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Index(None, "generation_id", "doc_key"),
+)
+
+lease = Table(
+    "lease", metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", Json),
+    Column("fence", BigInteger, nullable=False),
+    Column("until", Instant),
+)
+
+index_run = Table(
+    "index_run", metadata,
+    Column("run_id", String, primary_key=True),
+    Column("source", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("report", Json, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("confirmed_deletes", Boolean, nullable=False, default=False),
+    Index(None, "source", "started_at"),
+)

@@ -1,0 +1,1 @@
+"""Who gets which variant, and what the evidence says. Assignment, e-processes, states, decisions, simulation."""

@@ -1,0 +1,1 @@
+"""What users say of answers: rating, correction, preference, regeneration. Append-only, idempotent, durable."""

@@ -1,0 +1,1 @@
+"""Vector stores behind one protocol: LanceDB, and a tiny exact one that tests compare with."""

@@ -1,0 +1,1 @@
+"""What came from what, in both directions: explain an answer, forget a user."""

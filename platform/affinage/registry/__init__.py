@@ -1,0 +1,1 @@
+"""Bases and variants in MLflow, and which variant serves."""

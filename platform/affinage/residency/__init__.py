@@ -1,0 +1,1 @@
+"""Which adapter is on which engine: fetch, verify, load, prove, unload."""

@@ -1,0 +1,1 @@
+"""How good something is: one metric a file, and intervals. Pure; called by datasets, tuning and experiments."""

@@ -1,0 +1,91 @@
+"""Settings: the only reader of environment variables and configuration files.
+
+Read by `cli`, `flows/`, `services/` and `wiring`; every other room receives plain values. The environment (prefix
+`AFFINAGE_`) wins over `affinage.toml` in `AFFINAGE_HOME`, which wins over the defaults. Unknown keys are refused in both.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from affinage.errors import ConfigurationError
+
+PREFIX = "AFFINAGE_"
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "affinage"
+
+
+class Settings(BaseModel):
+    """All that can be configured. Frozen; relative paths are resolved against the working directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Path(".affinage")
+    """State of the embedded installation: database, vectors, blobs, registry."""
+    cache: Path = Field(default_factory=_cache_home)
+    """What can be derived again: unpacked weights. Shared by all homes of this user."""
+    flows: Path | None = None
+    """Folder of the Prefect flows; default: `flows/` of the checkout this package is installed from."""
+    database_url: SecretStr | None = None
+    """SQLAlchemy URL of the record of truth; default: SQLite in `home`."""
+    registry_url: str | None = None
+    """MLflow tracking and registry URI; default: SQLite in `home`."""
+    source_roots: tuple[Path, ...] = ()
+    """Folders below which folder sources may lie. Empty: anywhere (one machine, one user)."""
+    egress_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
+    """Hosts that an assistant's engine endpoint may name."""
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = Field(default=8400, ge=0, le=65535)
+    metrics_port: int = Field(default=8401, ge=0, le=65535)
+    threads: int = Field(default=0, ge=0)
+    """Threads of one model session; 0: one for each core of this process."""
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment and `affinage.toml`.
+
+    Raises
+    ------
+    ConfigurationError
+        If a key is unknown, a value is wrong, or the file is not TOML.
+    """
+    environ = os.environ if environ is None else environ
+    given = {key.removeprefix(PREFIX).lower(): value for key, value in environ.items() if key.startswith(PREFIX)}
+    home = Path(given.get("home", Settings.model_fields["home"].default)).expanduser().absolute()
+    file = home / "affinage.toml"
+    values: dict[str, Any] = {**_read_file(file), **{key: _split(key, value) for key, value in given.items()}, "home": home}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"environment variable {PREFIX}{key.upper()}" if key in given else f"key `{key}` in {file}"
+        known = ", ".join(sorted(Settings.model_fields))
+        what = "is not known" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
+        raise ConfigurationError(f"The {where} {what}.", hint=f"The keys are: {known}.", key=key) from error
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}.", hint="Correct the file or remove it.") from error
+
+
+def _split(key: str, value: str) -> object:
+    field = Settings.model_fields.get(key)
+    if field is not None and "tuple" in str(field.annotation):
+        return tuple(part for part in value.split(os.pathsep if "Path" in str(field.annotation) else ",") if part)
+    return value
