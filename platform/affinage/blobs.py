@@ -54,12 +54,7 @@ class FolderBlobs:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            _write_whole(path, data)
         except OSError as error:
             raise DependencyError("blobs", f"Blob `{name}` cannot be written: {error}.", hint="Check space and rights.") from error
 
@@ -77,3 +72,22 @@ class FolderBlobs:
     def delete(self, name: str) -> None:
         """Unlink the file."""
         self._path(name).unlink(missing_ok=True)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    # The name is durable only once its folder is.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -70,7 +70,8 @@ class RefusedError(AffinageError):
     exit_code = 3
 
     def __init__(self, message: str, *, reasons: Sequence[str] = (), hint: str = "", **fields: object) -> None:
-        super().__init__(message, hint=hint, **fields)
+        super().__init__(message, hint=hint)
+        self.fields = fields
         self.reasons = tuple(reasons)
 
 

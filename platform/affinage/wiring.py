@@ -73,7 +73,7 @@ class Affinage:
 
     @cached_property
     def metrics(self) -> Metrics:
-        """This process's metrics."""
+        """The metrics of this process."""
         return Metrics()
 
     @property
@@ -85,6 +85,11 @@ class Affinage:
     def state(self) -> Path:
         """Folder of the embedded installation."""
         return self.settings.home
+
+    @property
+    def flows(self) -> Path:
+        """Folder of the Prefect flows: as set, else beside `platform/` in the checkout of an editable install."""
+        return self.settings.flows or Path(__file__).resolve().parents[2] / "flows"
 
     def close(self) -> None:
         """Close what was opened."""

@@ -13,7 +13,7 @@ from affinage.declarations.apply import apply_declarations
 from affinage.declarations.model import load_declarations
 
 
-class _DryRun(Exception):
+class _DryRun(Exception):  # noqa: N818  not an error
     """Leaves the transaction without committing."""
 
 

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from affinage.cli import declare, directory
+from affinage.cli import declare, directory, health
 from affinage.cli.output import emit_error
 from affinage.errors import AffinageError, UsageError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Documents become answers, answers become feedback, feedback becomes better models that you run yourself.\n\n"
     "Example: affinage demo",
 )
+app.command("doctor")(health.doctor)
 app.command("apply")(declare.apply)
 app.add_typer(directory.keys, name="key")
 app.add_typer(directory.groups, name="group")

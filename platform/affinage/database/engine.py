@@ -12,6 +12,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -57,6 +59,10 @@ class Database:
         """Bring the schema to the newest revision; a no-op when it is there."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.read() as connection:
+            # A command that only reads must not wait for a writer's lock.
+            if MigrationContext.configure(connection).get_current_revision() == ScriptDirectory.from_config(config).get_current_head():
+                return
         with self.write() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

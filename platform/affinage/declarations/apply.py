@@ -51,7 +51,13 @@ def apply_declarations(connection: Connection, declared: Declarations, *, now: d
     """
     report = ApplyReport()
     _check_references(connection, declared, prune=prune)
-    for name in sorted({spec.organisation for spec in (*declared.sources, *declared.assistants, *declared.roles)}):
+    named = {s.organisation for s in declared.sources} | {a.organisation for a in declared.assistants}
+    named |= {r.organisation for r in declared.roles}
+        {s.organisation for s in declared.sources}
+        | {a.organisation for a in declared.assistants}
+        | {r.organisation for r in declared.roles}
+    )
+    for name in sorted(named):
         ensure_organisation(connection, name=name, now=now)
     for source in declared.sources:
         if _write(connection, tables.source, source, report, kind="source", now=now):
