@@ -53,10 +53,6 @@ def apply_declarations(connection: Connection, declared: Declarations, *, now: d
     _check_references(connection, declared, prune=prune)
     named = {s.organisation for s in declared.sources} | {a.organisation for a in declared.assistants}
     named |= {r.organisation for r in declared.roles}
-        {s.organisation for s in declared.sources}
-        | {a.organisation for a in declared.assistants}
-        | {r.organisation for r in declared.roles}
-    )
     for name in sorted(named):
         ensure_organisation(connection, name=name, now=now)
     for source in declared.sources:

@@ -24,9 +24,13 @@ variant = Table(
     Column("spec", Json, nullable=False),
     Column("adapter", String),
     Column("adapter_digest", String),
+    # generator | embedder: which engine the adapter belongs to.
+    Column("adapter_task", String),
     Column("dataset_id", String),
     Column("run_id", String),
     Column("model_version", String),
+    # The gate result (or `override:<move>`) in whose name it was countersigned.
+    Column("gate_id", String),
     # Set when verification and gate passed; engines load only countersigned adapters.
     Column("countersigned_at", Instant),
     Column("countersignature", String),
@@ -76,15 +80,30 @@ serving_pointer = Table(
     Column("moved_at", Instant, nullable=False),
 )
 
+# Our own moves, recorded before MLflow hears of them: an alias that differs from these was moved by hand.
 alias_move = Table(
     "alias_move", metadata,
     Column("move_id", String, primary_key=True),
     Column("assistant", String, nullable=False),
     Column("alias", String, nullable=False),
+    # None: the alias is removed.
     Column("variant_id", String),
+    # default | promote | override | rollback | candidate | observed
+    Column("kind", String, nullable=False),
+    # serving_pointer.version after the move; None for an alias that serves nobody.
+    Column("version", BigInteger),
     Column("actor", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("done_at", Instant),
     Index(None, "assistant", "alias"),
+)
+
+# The value of each alias when we last looked.
+alias_seen = Table(
+    "alias_seen", metadata,
+    Column("assistant", String, primary_key=True),
+    Column("alias", String, primary_key=True),
+    Column("model_version", String),
+    Column("seen_at", Instant, nullable=False),
 )
