@@ -1,0 +1,111 @@
+"""The format of a document, by its suffix; its title and its language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import PurePosixPath
+
+from affinage.documents.blocks import Block, ExtractedDocument
+from affinage.documents.extraction.limits import MAX_BYTES, MAX_CHARACTERS
+from affinage.documents.languages import detect
+from affinage.errors import DocumentError
+
+VERSION = 1
+# Raised when the same bytes give other blocks.
+
+TITLE_LENGTH = 200
+# Characters; a first line that is longer is cut at a word.
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a format's module found. `title` is the one in the file's properties; a heading is a better one."""
+
+    blocks: tuple[Block, ...]
+    title: str = ""
+
+
+FORMATS = {
+    ".md": "markdown", ".markdown": "markdown",
+    ".html": "html", ".htm": "html", ".xhtml": "html",
+    ".txt": "text", ".text": "text",
+    ".docx": "docx",
+    ".pdf": "pdf",
+}  # fmt: skip
+SUPPORTED_SUFFIXES = frozenset(FORMATS)
+
+
+def _fingerprint() -> str:
+    parsers = []
+    for name in ("lxml", "markdown-it-py", "pypdfium2", "python-docx", "py3langid"):
+        try:
+            parsers.append(f"{name}-{metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            parsers.append(f"{name}-absent")
+    return f"extract-{VERSION}:" + ",".join(parsers)
+
+
+EXTRACT_FINGERPRINT: str = _fingerprint()
+
+
+def format_of(path: str) -> str | None:
+    """The format of the document at `path` by its suffix, whatever its case; None when it is not supported."""
+    return FORMATS.get(PurePosixPath(path).suffix.lower())
+
+
+def extract(data: bytes, *, path: str) -> ExtractedDocument:
+    """Read the document in `data`.
+
+    Parameters
+    ----------
+    path
+        Its name in the source: the suffix tells the format, and errors name it. Nothing else of it enters the result.
+
+    Raises
+    ------
+    DocumentError
+        With reason `unsupported`, `too_large`, `password`, `damaged`, `encoding` or `no_text`.
+    """
+    name = format_of(path)
+    if name is None:
+        known = ", ".join(sorted(SUPPORTED_SUFFIXES))
+        raise DocumentError(path, "unsupported", f"The format of {path} is not supported.", hint=f"Supported suffixes: {known}.")
+    if len(data) > MAX_BYTES:
+        raise too_large(path, len(data))
+    if not data:
+        raise DocumentError(path, "no_text", f"{path} is empty (0 bytes).", hint="Remove it, or restore its content.")
+    read: Callable[..., Extraction] = import_module(f"affinage.documents.extraction.{name}").read
+    found = read(data, path=path)
+    if not found.blocks:
+        raise DocumentError(path, "no_text", f"{path} holds no text.", hint="Remove it, or restore its content.")
+    if sum(len(block.text) for block in found.blocks) > MAX_CHARACTERS:
+        raise DocumentError(path, "too_large", f"The text of {path} is longer than {MAX_CHARACTERS} characters.", hint="Split it.")
+    return ExtractedDocument(title=_title(found), language=detect(_sample(found.blocks)), blocks=found.blocks)
+
+
+def too_large(path: str, size: int) -> DocumentError:
+    """The error for a file of `size` bytes, more than one document may have."""
+    limit = MAX_BYTES // 2**20
+    return DocumentError(path, "too_large", f"{path} has {size} bytes, more than {limit} MiB.", hint="Split it into several documents.")
+
+
+def _title(found: Extraction) -> str:
+    """The highest heading near the start, else the property, else the first line: never the file's name, which may change."""
+    headings = [block for block in found.blocks[:50] if block.kind == "heading"]
+    best = min(headings, key=lambda block: block.level or 6, default=None)
+    text = best.text if best is not None else found.title or found.blocks[0].text.split("\n", 1)[0]
+    text = " ".join(text[: TITLE_LENGTH * 2].split())
+    return text if len(text) <= TITLE_LENGTH else text[:TITLE_LENGTH].rsplit(" ", 1)[0] + "…"
+
+
+def _sample(blocks: tuple[Block, ...]) -> str:
+    """Enough text to tell the language by: prose first, code never unless there is nothing else."""
+    taken, length = [], 0
+    for block in [b for b in blocks if b.kind != "code"] or blocks:
+        taken.append(block.text[:2000])
+        length += len(taken[-1])
+        if length > 8000:
+            break
+    return "\n".join(taken)

@@ -1,0 +1,83 @@
+"""The language of a text, among those an installation uses.
+
+Trained identifiers fail on questions of three words, so function words decide there first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+SHORT = 200
+# Characters below which function words are asked before the trained model.
+
+FUNCTION_WORDS = {
+    "fr": "le la les un une des du de au aux et ou où est sont dans pour par sur avec sans ce cette ces mon ma mes son sa ses notre nos"
+    " votre vos leur leurs je tu il elle on nous vous ils elles ne pas plus que qui quoi quel quelle quels quelles comment combien quand"
+    " pourquoi y en se si faut dois puis peut doit être avoir fait d l qu n s c j m jusqu",
+    "en": "the a an of to in on at by for from with without and or is are was were be been this that these those my his her its our your"
+    " their i you he she it we they not no what which who whom how many much when where why do does did can could must should will would"
+    " have has had there if as than into about",
+    "de": "der die das ein eine einen dem den des und oder ist sind in im zu mit ohne für von auf wie was wann wo warum ich du er sie es wir"
+    " ihr nicht kein muss kann wird haben hat",
+    "es": "el la los las un una unos unas de del al y o es son en por para con sin que qué quién cuál cómo cuándo cuánto dónde yo tú él"
+    " ella nosotros no se su sus hay debe puede",
+    "it": "il lo la i gli le un una di del della dei e o è sono in per con senza che chi quale come quando quanto dove io tu lui lei noi"
+    " non si suo sua deve può",
+}
+_WORDS = {language: frozenset(words.split()) for language, words in FUNCTION_WORDS.items()}
+_WORD = re.compile(r"[^\W\d_]+")
+_FRENCH_LETTERS = re.compile(r"[àâçèéêëîïôùûœÀÂÇÈÉÊËÎÏÔÙÛŒ]")
+
+
+def detect(text: str, among: Sequence[str] = ("fr", "en")) -> str:
+    """The language of `text`, one of `among` (ISO 639-1).
+
+    The first of `among` when nothing in the text tells. Deterministic.
+    """
+    if not among:
+        raise ValueError("among is empty; expected at least one language code")
+    if len(among) == 1 or not _WORD.search(text):
+        return among[0]
+    if len(text) < SHORT:
+        votes = _votes(text, among)
+        best = sorted(votes.values(), reverse=True)
+        if best[0] > best[1]:
+            return max(among, key=lambda language: votes[language])
+    return _by_model(text, among)
+
+
+def _votes(text: str, among: Sequence[str]) -> dict[str, float]:
+    words = [word.lower() for word in _WORD.findall(text)]
+    votes = {language: float(sum(word in _WORDS.get(language, ()) for word in words)) for language in among}
+    if "fr" in votes and "en" in votes and len(votes) == 2:
+        # English words carry none of these; French ones often do.
+        votes["fr"] += 0.5 * len(_FRENCH_LETTERS.findall(text))
+    return votes
+
+
+def _by_model(text: str, among: Sequence[str]) -> str:
+    known = tuple(language for language in among if language in _model_labels())
+    if not known:
+        return among[0]
+    return str(_model(known).classify(text)[0])
+
+
+@lru_cache(maxsize=1)
+def _model_labels() -> frozenset[str]:
+    return frozenset(str(label) for label in _load().labels)
+
+
+@lru_cache(maxsize=16)
+def _model(among: tuple[str, ...]) -> Any:  # noqa: ANN401 - the library has no types
+    identifier = _load()
+    identifier.set_languages(list(among))
+    return identifier
+
+
+def _load() -> Any:  # noqa: ANN401
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - loads a model file
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE)
