@@ -79,7 +79,7 @@ def passage_sentences(passage: Passage) -> list[tuple[int, int]]:
 
 def _fragments(piece: str) -> list[str]:
     quoted = [match.strip() for match in _QUOTED.findall(piece)]
-    bare = _MARKER.sub("", piece).strip(" \t\r\n-*•\"“”«»")
+    bare = _MARKER.sub("", piece).strip(' \t\r\n-*•"“”«»')
     return [fragment for fragment in (quoted or [bare]) if _long_enough(fragment)]
 
 

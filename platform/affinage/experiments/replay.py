@@ -224,7 +224,9 @@ class Evidence:
 
     def _elapsed(self, at: datetime | None) -> timedelta:
         if at is None or self._started_at is None:
-            raise UsageError("Limits in days need the instant of each event.", hint="Add `at` to the events, or leave out the limits in days.")
+            raise UsageError(
+                "Limits in days need the instant of each event.", hint="Add `at` to the events, or leave out the limits in days."
+            )
         return at - self._started_at
 
     def _waiting(self, at: datetime | None) -> str:

@@ -31,9 +31,7 @@ class State(StrEnum):
 
 
 TERMINAL = frozenset({State.PROMOTED, State.ROLLED_BACK, State.ABORTED, State.KEPT_CONTROL})
-LIVE = frozenset(
-    {State.DRAFT, State.VALIDATED, State.LOADING, State.WARM, State.SHADOW, State.CANARY, State.RAMP, State.PAUSED}
-)
+LIVE = frozenset({State.DRAFT, State.VALIDATED, State.LOADING, State.WARM, State.SHADOW, State.CANARY, State.RAMP, State.PAUSED})
 SPLITTING = frozenset({State.CANARY, State.RAMP, State.PAUSED, State.PROMOTING})
 # States in which the gateway serves both arms. While promoting, candidates keep the candidate until all have it.
 DECIDING = frozenset({State.CANARY, State.RAMP, State.PAUSED})

@@ -17,7 +17,7 @@ MAX_LINE_CHARS = 4_000_000
 # A whole chat travels with each row of Open WebUI; longer ones are rejected, not parsed.
 
 
-class UnreadableRow(Exception):
+class UnreadableRowError(Exception):
     """A row that cannot be taken over; `reason` is a bounded word for the report."""
 
     def __init__(self, reason: str) -> None:
@@ -66,18 +66,18 @@ def read_row(row: object) -> Read:
 
     Raises
     ------
-    UnreadableRow
+    UnreadableRowError
         With the reason `not_json`, `unknown_shape`, `episode`, `no_judgement` or `wrong_value`.
     """
     if not isinstance(row, Mapping):
-        raise UnreadableRow("not_json")
+        raise UnreadableRowError("not_json")
     if "feedback_id" in row:
         return _ours(row)
     if isinstance(row.get("data"), Mapping) and "type" in row:
         return _open_webui(row)
     if "value" in row and ({"target_id", "inference_id", "episode_id"} & set(row)):
         return _tensorzero(row)
-    raise UnreadableRow("unknown_shape")
+    raise UnreadableRowError("unknown_shape")
 
 
 def _ours(row: Mapping[str, Any]) -> Read:
@@ -96,7 +96,7 @@ def _ours(row: Mapping[str, Any]) -> Read:
 
 def _tensorzero(row: Mapping[str, Any]) -> Read:
     if row.get("target_type") == "episode" or ("episode_id" in row and not {"target_id", "inference_id"} & set(row)):
-        raise UnreadableRow("episode")
+        raise UnreadableRowError("episode")
     value, metric, tags = row["value"], row.get("metric_name"), row.get("tags")
     if metric == "demonstration" or (metric is None and "inference_id" in row):
         said: dict[str, Any] = {"correction": _demonstration(value)}
@@ -106,7 +106,7 @@ def _tensorzero(row: Mapping[str, Any]) -> Read:
         said = {"rating": "up" if value else "down"}
     else:
         # A float metric has a meaning of its own that no rating keeps.
-        raise UnreadableRow("no_judgement")
+        raise UnreadableRowError("no_judgement")
     target = _text(row.get("target_id", row.get("inference_id")))
     answer_id = tags.get("affinage_answer_id", target) if isinstance(tags, Mapping) else target
     own = row.get("id") or f"{target}:{metric or 'demonstration'}"
@@ -125,7 +125,7 @@ def _demonstration(value: object) -> str:
         texts = [block.get("text") for block in decoded if isinstance(block, Mapping) and block.get("type") == "text"]
         if texts and len(texts) == len(decoded) and all(isinstance(text, str) for text in texts):
             return "\n".join(str(text) for text in texts)
-        raise UnreadableRow("wrong_value")
+        raise UnreadableRowError("wrong_value")
     if isinstance(decoded, Mapping):
         raw = decoded.get("raw")
         return raw if isinstance(raw, str) else json.dumps(decoded, ensure_ascii=False)
@@ -139,7 +139,7 @@ def _open_webui(row: Mapping[str, Any]) -> Read:
     notes = [data.get("comment"), f"[reason] {data['reason']}" if data.get("reason") else None]
     comment = "\n".join(_text(note) for note in notes if note)
     if rating is None and not comment:
-        raise UnreadableRow("no_judgement")
+        raise UnreadableRowError("no_judgement")
     said = {key: value for key, value in (("rating", rating), ("comment", comment or None)) if value is not None}
     question, text = _exchange(row.get("snapshot"), message_id=meta.get("message_id"))
     return Read(
@@ -169,7 +169,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise UnreadableRow("wrong_value")
+        raise UnreadableRowError("wrong_value")
     return value
 
 
@@ -181,5 +181,5 @@ def _instant(value: object) -> datetime | None:
             at = datetime.fromisoformat(value)
             return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
-        raise UnreadableRow("wrong_value") from None
+        raise UnreadableRowError("wrong_value") from None
     return None

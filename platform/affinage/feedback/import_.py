@@ -19,7 +19,7 @@ from affinage.database.engine import Database
 from affinage.database.tables.answers import answer
 from affinage.database.tables.feedback import feedback
 from affinage.errors import UsageError
-from affinage.feedback.formats import Read, UnreadableRow, read_row, rows_of
+from affinage.feedback.formats import Read, UnreadableRowError, read_row, rows_of
 from affinage.feedback.submission import Submission, digest_of_body, parse_submission
 
 BATCH = 100
@@ -72,7 +72,7 @@ def import_feedback(database: Database, text: str, *, now: Callable[[], datetime
                         report.imported += 1
                     else:
                         report.duplicates += 1
-                except UnreadableRow as error:
+                except UnreadableRowError as error:
                     report.rejects.append(Reject(line, error.reason, row))
     return report
 
@@ -90,7 +90,7 @@ def _store(connection: Connection, read: Read, *, now: Callable[[], datetime]) -
         same = stored.body_digest == digest or stored.origin == "regeneration" == read.origin
         if same and (stored.answer_id, stored.user_name) == (about["answer_id"], about["user_name"]):
             return False
-        raise UnreadableRow("conflict")
+        raise UnreadableRowError("conflict")
     connection.execute(
         insert(feedback).values(
             **{**said, "answer_id": about["answer_id"]},
@@ -110,7 +110,7 @@ def _said(read: Read, *, answer_id: str) -> dict[str, Any]:
     try:
         submission: Submission = parse_submission({**read.said, "answer_id": answer_id})
     except UsageError as error:
-        raise UnreadableRow("invalid") from error
+        raise UnreadableRowError("invalid") from error
     return submission.model_dump(mode="json")
 
 
@@ -125,11 +125,11 @@ def _answer_of(connection: Connection, read: Read) -> RowMapping:
     else:
         found = []
     if not found:
-        raise UnreadableRow("unknown_answer")
+        raise UnreadableRowError("unknown_answer")
     if len(found) > 1:
-        raise UnreadableRow("ambiguous_answer")
+        raise UnreadableRowError("ambiguous_answer")
     if read.user is not None and read.user != found[0]["user_name"]:
-        raise UnreadableRow("foreign_answer")
+        raise UnreadableRowError("foreign_answer")
     return found[0]
 
 

@@ -16,11 +16,9 @@ from affinage.errors import UsageError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-GOLDEN = "golden.json"
-"""Prompts and targets with the log-probabilities seen after training: they prove on an engine that the adapter is live."""
 VARIANT = "variant.json"
 """What the version is: read by people and by the platform, no part of the digest, since it names it."""
-DIGESTED = (CONFIG, WEIGHTS, GOLDEN)
+DIGESTED = (CONFIG, WEIGHTS)
 
 
 def adapter_digest(folder: Path) -> str:
@@ -56,8 +54,6 @@ def stage_adapter(folder: Path, into: Path, *, base: str) -> str:
     config["base_model_name_or_path"] = base
     (into / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copyfile(folder / WEIGHTS, into / WEIGHTS, follow_symlinks=False)
-    if (folder / GOLDEN).is_file() and not (folder / GOLDEN).is_symlink():
-        shutil.copyfile(folder / GOLDEN, into / GOLDEN)
     return adapter_digest(into)
 
 

@@ -52,16 +52,16 @@ def describe_base(folder: Path, *, name: str, digest: str, licence: str | None =
             hint="Give a Hugging Face folder with `config.json`, a tokenizer and safetensors weights; pickled weights are not accepted.",
         )
     if "auto_map" in config:
-        raise UsageError(f"{folder} is refused: its `auto_map` would run code from the folder.", hint="Use an architecture of transformers.")
+        raise UsageError(
+            f"{folder} is refused: its `auto_map` would run code from the folder.", hint="Use an architecture of transformers."
+        )
     context = config.get("max_position_embeddings")
     if not isinstance(context, int) or context < 1:
         raise UsageError(f"{folder / 'config.json'} does not say `max_position_embeddings`.", hint="Add it: the context length in tokens.")
     return Base(name, digest, licence or _licence(folder), context, _chat_template(folder), str(folder.absolute()), None)
 
 
-def register_base(
-    database: Database, registry: MlflowRegistry | None, base: Base, *, now: Callable[[], datetime]
-) -> Base:
+def register_base(database: Database, registry: MlflowRegistry | None, base: Base, *, now: Callable[[], datetime]) -> Base:
     """Store `base` and register it in MLflow as `base.<name>`; the same again changes nothing.
 
     Parameters

@@ -16,7 +16,7 @@ from affinage.database.tables.identity import installation
 from affinage.database.tables.registry import variant
 from affinage.errors import RefusedError, UnknownObjectError
 
-SECRET_KEY = "countersign_secret"
+_KEY = "countersign_secret"
 
 
 def countersign(connection: Connection, *, variant_id: str, gate_id: str, now: datetime) -> str:
@@ -63,11 +63,11 @@ def check_countersignature(connection: Connection, *, variant_id: str, adapter_d
 
 
 def _secret(connection: Connection) -> bytes:
-    row = connection.execute(select(installation.c.value).where(installation.c.key == SECRET_KEY)).first()
+    row = connection.execute(select(installation.c.value).where(installation.c.key == _KEY)).first()
     if row is not None:
         return bytes.fromhex(row.value)
     secret = secrets.token_hex(32)
-    connection.execute(insert(installation).values(key=SECRET_KEY, value=secret))
+    connection.execute(insert(installation).values(key=_KEY, value=secret))
     return bytes.fromhex(secret)
 
 

@@ -18,6 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from affinage.errors import DependencyError, UnknownObjectError
 from affinage.registry.adapter_files import DIGESTED, VARIANT
 from affinage.registry.names import TAG, base_model_name, model_name
@@ -68,7 +70,7 @@ class MlflowRegistry:
     def _client(self) -> Any:
         for key, value in _QUIET.items():
             os.environ.setdefault(key, value)
-        from mlflow import MlflowClient
+        from mlflow import MlflowClient  # noqa: PLC0415  seconds to import
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -145,7 +147,7 @@ class MlflowRegistry:
             return RegisteredVersion(model, str(made.version), run_id, all_tags)
 
     def _ensure_model(self, model: str) -> None:
-        from mlflow.exceptions import MlflowException
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
         try:
             self._client.create_registered_model(model)
@@ -224,7 +226,7 @@ class MlflowRegistry:
 
     def download(self, organisation: str, assistant: str, version: str, into: Path) -> Path:
         """Copy the version's files to `into` (created) and return the folder that holds them."""
-        from mlflow.artifacts import download_artifacts
+        from mlflow.artifacts import download_artifacts  # noqa: PLC0415
 
         model = model_name(organisation, assistant)
         into.mkdir(parents=True, exist_ok=True)
@@ -240,13 +242,14 @@ def _version(found: Any) -> RegisteredVersion:
 
 @contextmanager
 def _converted(doing: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     try:
         yield
     except MlflowException as error:
-        failure = DependencyError("mlflow", f"MLflow could not {doing}: {error.message}.", hint="Check `registry_url` and the server's log.")
+        failure = DependencyError(
+            "mlflow", f"MLflow could not {doing}: {error.message}.", hint="Check `registry_url` and the server's log."
+        )
         failure.fields["status"] = error.error_code
         raise failure from error
     except (OSError, SQLAlchemyError) as error:

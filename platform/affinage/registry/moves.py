@@ -60,7 +60,7 @@ def move_champion(
     kind: MoveKind = "promote",
     expected_version: int | None = None,
 ) -> Move:
-    """Make variant `to` serve `assistant`; needs a write transaction.
+    """Make variant `to` serve `assistant`; needs a write transaction. If it serves already, nothing moves.
 
     Parameters
     ----------
@@ -81,6 +81,8 @@ def move_champion(
     version = now_at.version if now_at else 0
     if expected_version is not None and expected_version != version:
         raise _moved_meanwhile(assistant, expected_version, version)
+    if now_at is not None and now_at.variant_id == to:
+        return _last_move(connection, now_at)
     previous = now_at.variant_id if now_at else None
     if kind == "rollback":
         previous = _before(connection, assistant, to)
@@ -93,9 +95,7 @@ def move_champion(
     return Move(move_id, assistant, to, now_at.variant_id if now_at else None, version + 1)
 
 
-def rollback_champion(
-    connection: Connection, *, assistant: str, actor: str, reason: str, now: datetime, new_id: Callable[[], str]
-) -> Move:
+def rollback_champion(connection: Connection, *, assistant: str, actor: str, reason: str, now: datetime, new_id: Callable[[], str]) -> Move:
     """Make the variant that served before the present one serve again; repeated, it goes further back.
 
     Raises
@@ -172,6 +172,12 @@ def _swap(connection: Connection, to: Pointer, *, now: datetime) -> None:
     same = (serving_pointer.c.assistant == to.assistant) & (serving_pointer.c.version == to.version - 1)
     if connection.execute(update(serving_pointer).where(same).values(**values)).rowcount != 1:
         raise _moved_meanwhile(to.assistant, to.version - 1, to.version)
+
+
+def _last_move(connection: Connection, pointer: Pointer) -> Move:
+    same = (alias_move.c.assistant == pointer.assistant) & (alias_move.c.alias == CHAMPION) & (alias_move.c.version == pointer.version)
+    move_id = connection.execute(select(alias_move.c.move_id).where(same)).scalar_one()
+    return Move(move_id, pointer.assistant, pointer.variant_id, pointer.previous_variant_id, pointer.version)
 
 
 def _before(connection: Connection, assistant: str, variant_id: str) -> str | None:

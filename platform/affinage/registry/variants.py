@@ -124,7 +124,9 @@ def resolve_variant(connection: Connection, name: str) -> StoredVariant:
         If the beginning fits several.
     """
     if "@" in name:
-        rows = connection.execute(select(table).where(table.c.adapter == name).order_by(table.c.created_at.desc(), table.c.variant_id)).all()
+        rows = connection.execute(
+            select(table).where(table.c.adapter == name).order_by(table.c.created_at.desc(), table.c.variant_id)
+        ).all()
         rows = rows[:1]
     else:
         rows = connection.execute(select(table).where(table.c.variant_id.startswith(name, autoescape=True))).all() if name else []

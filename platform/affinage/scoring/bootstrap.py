@@ -84,7 +84,7 @@ def paired_cluster_bootstrap(
 def _by_cluster(differences: NDArray[np.float64], names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sum of differences and number of items of each cluster, both of shape (n_clusters,)."""
     _, index = np.unique(np.asarray(names), return_inverse=True)
-    return np.bincount(index, weights=differences), np.bincount(index).astype(np.float64)
+    return np.bincount(index, weights=differences).astype(np.float64), np.bincount(index).astype(np.float64)
 
 
 def _interval(

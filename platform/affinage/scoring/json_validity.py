@@ -1,10 +1,14 @@
-"""Is an answer the JSON that was asked for?"""
+"""Whether an answer is the JSON that was asked for."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from referencing import Registry
 
 
 class _Invalid:
@@ -45,13 +49,13 @@ def is_valid(text: str, schema: Mapping[str, Any] | None) -> float:
 
 def schema_errors(value: Any, schema: Mapping[str, Any]) -> list[str]:
     """What in `value` breaks `schema`, one sentence each, the outermost first."""
-    from jsonschema import Draft202012Validator, SchemaError
-
     try:
         Draft202012Validator.check_schema(dict(schema))
     except SchemaError as error:
         raise ValueError(f"not a JSON Schema: {error.message}") from error
-    found = sorted(Draft202012Validator(dict(schema)).iter_errors(value), key=lambda error: len(error.absolute_path))
+    # An empty registry: a reference to a remote schema fails here and is never fetched.
+    validator = Draft202012Validator(dict(schema), registry=Registry())
+    found = sorted(validator.iter_errors(value), key=lambda error: len(error.absolute_path))
     return [f"{'.'.join(map(str, error.absolute_path)) or 'value'}: {error.message}" for error in found]
 
 

@@ -1,4 +1,4 @@
-"""Normalised discounted cumulative gain: are the relevant passages near the top?"""
+"""Normalised discounted cumulative gain: how near the top the relevant passages are."""
 
 from __future__ import annotations
 

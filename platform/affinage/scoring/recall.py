@@ -1,4 +1,4 @@
-"""Recall: are the relevant passages among the first results at all?"""
+"""Recall: how many of the relevant passages are among the first results."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ def recall_at_k(relevant: AbstractSet[str], ranked: Sequence[str], *, k: int) ->
         raise ValueError(f"k must be at least 1, not {k}")
     if not relevant:
         return math.nan
-    return len(relevant.intersection(ranked[:k])) / len(relevant)
+    return len(relevant & set(ranked[:k])) / len(relevant)

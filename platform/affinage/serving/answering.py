@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
-from affinage.answers.answer import EXTRACTIVE, CheckedAnswer, Prepared, Search, Select, check, prepare
+from affinage.answers.answer import CheckedAnswer, Prepared, Search, Select, check, joined, prepare
 from affinage.answers.citations import PUBLIC_KEYS, Sentence
 from affinage.answers.prompts import Prompt
 from affinage.answers.records import Answer, find_answer, save_answer
@@ -27,12 +28,13 @@ from affinage.declarations.model import AssistantSpec
 from affinage.declarations.repository import get_assistant, list_assistants
 from affinage.engines.protocols import Generation, GenerationRequest, Generator, Message
 from affinage.errors import UnknownObjectError, UsageError
+from affinage.feedback.submit import record_regeneration
 from affinage.identity.directory import reader_of
 from affinage.identity.pseudonyms import installation_secret, pseudonym
 from affinage.identity.rights import EVERYONE, Reader, may_read
 from affinage.index.passages import Passage
 from affinage.index.reading import current_passage
-from affinage.serving.routing import Routed
+from affinage.serving.routing import DatabaseRouting, Routed
 
 ANONYMOUS = "anonymous"
 
@@ -50,6 +52,7 @@ class AskRequest:
     user: str | None
     groups: tuple[str, ...] = ()
     regenerates: str | None = None
+    wants_json: bool = False
 
     @classmethod
     def of(cls, assistant: str, question: str, *, user: str | None, groups: Sequence[str] = ()) -> AskRequest:
@@ -78,15 +81,12 @@ class Answered:
         record = self.record
         return {"answer_id": record.answer_id, "text": record.text, "known": record.known, "citations": self.citations()}
 
-
-class Routing(Protocol):
-    """Chooses variants and remembers who met which arm."""
-
-    def route(self, connection: Connection, spec: AssistantSpec, *, unit: str | None) -> Routed:
-        """The variant for one unit; None is left out of experiments."""
-
-    def record(self, connection: Connection, spec: AssistantSpec, routed: Routed, *, unit: str | None, answer_id: str, now: datetime) -> None:
-        """Store a default variant that is new, and the unit's first use of an arm."""
+    def pieces(self) -> list[str]:
+        """The text in the pieces that a stream releases; together they are the text."""
+        pieces = [joined([sentence]) for sentence in self.sentences]
+        if " ".join(pieces) != self.record.text:
+            return [self.record.text]
+        return [piece if index == 0 else f" {piece}" for index, piece in enumerate(pieces)]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Answering:
         search_of: Callable[[], Search],
         generator_of: Callable[[str], Generator],
         select: Select,
-        routing: Routing,
+        routing: DatabaseRouting,
         prompt_of: Callable[[AssistantSpec, str], Prompt],
         load_adapter: Callable[[Generator, Variant], None],
         now: Callable[[], datetime],
@@ -196,6 +196,8 @@ class Answering:
         reader = _reader(connection, request)
         spec = allowed_assistant(connection, request.assistant, reader)
         _check_question(request, spec)
+        if request.wants_json and spec.answer_schema is None:
+            raise UsageError(f"Assistant `{spec.name}` answers in text.", hint="Leave out `response_format`.", param="response_format")
         if request.regenerates is not None:
             before = find_answer(connection, request.regenerates)
             if before is None or before.user_name != reader.user or before.assistant != spec.name:
@@ -237,16 +239,9 @@ class Answering:
             for plan, ready, reply in zip(plans, prepared, replies, strict=True):
                 # Rights again, and anew: groups may have changed while the engine was at work.
                 principals = _reader(connection, plan.request).principals
-                checked.append(
-                    check(
-                        ready,
-                        None if reply is None else reply.text,
-                        select=self._select,
-                        recheck=lambda chunk_id, plan=plan, principals=principals: current_passage(  # type: ignore[misc]
-                            connection, chunk_id, generations=plan.routed.variant.generations, principals=principals
-                        ),
-                    )
-                )
+                generations = plan.routed.variant.generations
+                recheck = partial(current_passage, connection, generations=generations, principals=principals)
+                checked.append(check(ready, None if reply is None else reply.text, select=self._select, recheck=recheck))
             return checked
 
     def _answered(self, plan: _Plan, ready: Prepared, reply: Generation | None, answer: CheckedAnswer, seconds: float) -> Answered:
@@ -268,9 +263,9 @@ class Answering:
             generations=dict(routed.variant.generations),
             variant_id=routed.variant.variant_id,
             adapter=routed.variant.adapter,
-            experiment_id=routed.experiment_id,
-            arm=routed.arm,
-            q=routed.q,
+            experiment_id=routed.assignment.experiment_id if plan.unit else None,
+            arm=routed.assignment.arm,
+            q=routed.assignment.q,
             regenerates=request.regenerates,
             guardrails=dict(answer.guardrails),
             # The extractive engine has no tokens of its own: words, so that usage is never null.
@@ -285,9 +280,11 @@ class Answering:
         for plan, one in zip(plans, answered, strict=True):
             record = one.record
             save_answer(connection, record)
-            self._routing.record(
-                connection, plan.spec, plan.routed, unit=plan.unit, answer_id=record.answer_id, now=record.created_at
-            )
+            self._routing.record(connection, plan.spec, plan.routed, unit=plan.unit, answer_id=record.answer_id, now=record.created_at)
+            if record.regenerates is not None:
+                record_regeneration(
+                    connection, record.regenerates, record.answer_id, by=record.user_name, now=record.created_at, new_id=self._new_id
+                )
 
     def _commit_here(self, work: Callable[[Connection], None]) -> None:
         with self._database.write() as connection:
@@ -352,6 +349,3 @@ def _offered(passage: Passage, rank: int) -> dict[str, Any]:
         "rank": rank,
         "allow": list(passage.allow),
     }
-
-
-__all__ = ["ANONYMOUS", "EXTRACTIVE", "Answered", "Answering", "AskRequest", "Routing", "allowed_assistant", "generation_request"]

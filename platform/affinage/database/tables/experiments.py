@@ -1,6 +1,6 @@
 """Experiments, who was in which arm, and every decision with its inputs."""
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, text
 
 from affinage.database.tables.base import Instant, Json, metadata
 
@@ -18,7 +18,11 @@ experiment = Table(
     Column("candidate_variant", String, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant),
-    Index(None, "assistant", "state"),
+    # At most one experiment of an assistant has not ended, whoever starts a second one at the same moment.
+    Index(
+        "uq_experiment_assistant_live", "assistant", unique=True,
+        sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL"),
+    ),
 )
 
 # One row for each unit and stage: its first use of an arm, with the probability it was drawn with.

@@ -10,16 +10,16 @@ document = Table(
     Column("doc_key", String, primary_key=True),
     Column("source", ForeignKey("source.name"), nullable=False),
     Column("path", String, nullable=False),
+    # As listed when it was last read; NULL: read it again at the next sync.
     Column("signature", Json),
+    # Of the bytes, and of the extracted document, last indexed; the extract is the blob `extracts/<extract_hash>.json`.
     Column("raw_hash", String),
-    Column("blocks_hash", String),
+    Column("extract_hash", String),
     Column("title", String),
     Column("language", String),
     # Principals that may read it, as declared now: this column decides. Sorted list; empty: nobody.
     Column("allow", Json, nullable=False),
-    # Principals written on its rows in the vector store; a sync patches the store when it differs from `allow`.
-    Column("stored_allow", Json),
-    # indexed | failed | deleted
+    # indexed | failed (a last good revision, if there is one, is still served)
     Column("state", String, nullable=False),
     Column("failure", Json),
     Column("updated_at", Instant, nullable=False),
@@ -33,7 +33,7 @@ generation = Table(
     # Fingerprints of extract, split, embed and store, and the name of the embedder that makes its vectors.
     Column("fingerprint", Json, nullable=False),
     Column("embedder", Json, nullable=False),
-    # building | serving | retired
+    # building | ready | serving | retired; all but the first follow every sync
     Column("state", String, nullable=False),
     Column("created_at", Instant, nullable=False),
     Index(None, "source", "state"),
@@ -44,11 +44,15 @@ document_revision = Table(
     "document_revision", metadata,
     Column("generation_id", ForeignKey("generation.generation_id"), primary_key=True),
     Column("doc_key", ForeignKey("document.doc_key"), primary_key=True),
+    # Fence of the lease that wrote it.
     Column("revision", BigInteger, nullable=False),
     Column("raw_hash", String, nullable=False),
-    Column("blocks_hash", String, nullable=False),
-    Column("chunk_count", Integer, nullable=False),
     Column("extract_hash", String, nullable=False),
+    Column("chunk_count", Integer, nullable=False),
+    # Principals that all its rows in the vector store carry; NULL: not the same on all of them. A sync patches the
+    # store when it differs from `document.allow`.
+    Column("stored_allow", Json),
+    Index(None, "extract_hash"),
 )
 
 chunk = Table(
@@ -71,11 +75,16 @@ chunk = Table(
     Index(None, "embed_hash"),
 )
 
-# Write-ahead list of every row that may exist in the store without being current, or must go.
+# Write-ahead list of everything that may exist without being current, or must go.
 intent = Table(
     "intent", metadata,
     Column("generation_id", String, primary_key=True),
+    # A row of the store, or the hash of an extract.
     Column("row_id", String, primary_key=True),
+    # row | extract
+    Column("kind", String, nullable=False),
+    # Of a row: its cached vector goes with the last chunk that has this text.
+    Column("embed_hash", String),
     Column("doc_key", String, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Index(None, "generation_id", "doc_key"),
@@ -91,8 +100,14 @@ lease = Table(
 
 index_run = Table(
     "index_run", metadata,
+    # One run of several sources has one row for each.
     Column("run_id", String, primary_key=True),
-    Column("source", String, nullable=False),
+    Column("source", String, primary_key=True),
+    # Fence of the lease it ran under: who waited for that lease returns this run's report.
+    Column("fence", BigInteger, nullable=False),
+    # sync | switch | rollback
+    Column("action", String, nullable=False),
+    # complete | partial | held | failed
     Column("status", String, nullable=False),
     Column("report", Json, nullable=False),
     Column("started_at", Instant, nullable=False),

@@ -24,12 +24,12 @@ SCANNED_LINES = (
     "et une paire de sabots pour la saison d'hiver.",
     "Fait en séance, le 9 novembre.",
 )
+# Nobody asks about the sentence that changes, the letter that moves or the notice that goes: every question keeps its answer.
 EDITED_PATH = "public/dechets/decheterie.md"
-EDITED_FROM = "Une carte donne droit à vingt-quatre passages par an, décomptés par la barrière."
-EDITED_TO = "Une carte donne droit à trente passages par an, décomptés par la barrière, et six de plus sont vendus à l'accueil."
-RENAMED = ("public/eau/coupure-eau.txt", "public/eau/incidents/coupures-et-pression.txt")
-# Nobody asks about the page that goes: the simulated agents' questions stay answerable.
-DELETED_PATH = SCANNED_PATH
+EDITED_FROM = "Les pneus de camion et les bouteilles de gaz ne sont jamais acceptés."
+EDITED_TO = "Les pneus de camion restent refusés ; les bouteilles de gaz vides sont reprises depuis le 1er février."
+RENAMED = ("public/infos/lettre-habitants.md", "public/infos/2026/lettre-de-mars.md")
+DELETED_PATH = "public/infos/brocante-printemps.txt"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def rename_one(folder: Path) -> tuple[str, str]:
 
 
 def delete_one(folder: Path) -> str:
-    """Remove the scanned page; returns its path."""
+    """Remove one notice; returns its path."""
     (folder / DELETED_PATH).unlink()
     return DELETED_PATH
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import PurePosixPath
 
 from affinage.documents.blocks import Block, ExtractedDocument
+from affinage.documents.extraction.decoding import clean
 from affinage.documents.extraction.limits import MAX_BYTES, MAX_CHARACTERS
 from affinage.documents.languages import detect
 from affinage.errors import DocumentError
@@ -78,11 +79,21 @@ def extract(data: bytes, *, path: str) -> ExtractedDocument:
         raise DocumentError(path, "no_text", f"{path} is empty (0 bytes).", hint="Remove it, or restore its content.")
     read: Callable[..., Extraction] = import_module(f"affinage.documents.extraction.{name}").read
     found = read(data, path=path)
+    found = Extraction(tuple(kept for block in found.blocks if (kept := _cleaned(block)) is not None), clean(found.title))
     if not found.blocks:
         raise DocumentError(path, "no_text", f"{path} holds no text.", hint="Remove it, or restore its content.")
     if sum(len(block.text) for block in found.blocks) > MAX_CHARACTERS:
         raise DocumentError(path, "too_large", f"The text of {path} is longer than {MAX_CHARACTERS} characters.", hint="Split it.")
     return ExtractedDocument(title=_title(found), language=detect(_sample(found.blocks)), blocks=found.blocks)
+
+
+def _cleaned(block: Block) -> Block | None:
+    """`block` with clean text: entities and escapes bring back what decoding removed. None when nothing is left."""
+    text = clean(block.text)
+    rows = block.rows and tuple(tuple(clean(cell) for cell in row) for row in block.rows)
+    if text == block.text and rows == block.rows:
+        return block
+    return replace(block, text=text, rows=rows) if text.strip() else None
 
 
 def too_large(path: str, size: int) -> DocumentError:

@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("assistant", sa.String(), nullable=False),
         sa.Column("alias", sa.String(), nullable=False),
         sa.Column("variant_id", sa.String(), nullable=True),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=True),
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
@@ -28,6 +30,14 @@ def upgrade() -> None:
     with op.batch_alter_table("alias_move", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_alias_move_assistant_alias"), ["assistant", "alias"], unique=False)
 
+    op.create_table(
+        "alias_seen",
+        sa.Column("assistant", sa.String(), nullable=False),
+        sa.Column("alias", sa.String(), nullable=False),
+        sa.Column("model_version", sa.String(), nullable=True),
+        sa.Column("seen_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("assistant", "alias", name=op.f("pk_alias_seen")),
+    )
     op.create_table(
         "answer",
         sa.Column("answer_id", sa.String(), nullable=False),
@@ -158,7 +168,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment_id", name=op.f("pk_experiment")),
     )
     with op.batch_alter_table("experiment", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_experiment_assistant_state"), ["assistant", "state"], unique=False)
+        batch_op.create_index(
+            "uq_experiment_assistant_live",
+            ["assistant"],
+            unique=True,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
 
     op.create_table(
         "gate_result",
@@ -185,12 +201,14 @@ def upgrade() -> None:
         "index_run",
         sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
+        sa.Column("fence", sa.BigInteger(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("report", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("started_at", Instant(), nullable=False),
         sa.Column("ended_at", Instant(), nullable=True),
         sa.Column("confirmed_deletes", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_index_run")),
+        sa.PrimaryKeyConstraint("run_id", "source", name=op.f("pk_index_run")),
     )
     with op.batch_alter_table("index_run", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_index_run_source_started_at"), ["source", "started_at"], unique=False)
@@ -205,6 +223,8 @@ def upgrade() -> None:
         "intent",
         sa.Column("generation_id", sa.String(), nullable=False),
         sa.Column("row_id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("embed_hash", sa.String(), nullable=True),
         sa.Column("doc_key", sa.String(), nullable=False),
         sa.Column("fence", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("generation_id", "row_id", name=op.f("pk_intent")),
@@ -268,9 +288,11 @@ def upgrade() -> None:
         sa.Column("spec", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("adapter", sa.String(), nullable=True),
         sa.Column("adapter_digest", sa.String(), nullable=True),
+        sa.Column("adapter_task", sa.String(), nullable=True),
         sa.Column("dataset_id", sa.String(), nullable=True),
         sa.Column("run_id", sa.String(), nullable=True),
         sa.Column("model_version", sa.String(), nullable=True),
+        sa.Column("gate_id", sa.String(), nullable=True),
         sa.Column("countersigned_at", Instant(), nullable=True),
         sa.Column("countersignature", sa.String(), nullable=True),
         sa.Column("tainted", sa.Boolean(), nullable=False),
@@ -368,11 +390,10 @@ def upgrade() -> None:
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("signature", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("raw_hash", sa.String(), nullable=True),
-        sa.Column("blocks_hash", sa.String(), nullable=True),
+        sa.Column("extract_hash", sa.String(), nullable=True),
         sa.Column("title", sa.String(), nullable=True),
         sa.Column("language", sa.String(), nullable=True),
         sa.Column("allow", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("stored_allow", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("failure", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("updated_at", Instant(), nullable=False),
@@ -400,18 +421,24 @@ def upgrade() -> None:
         sa.Column("doc_key", sa.String(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("raw_hash", sa.String(), nullable=False),
-        sa.Column("blocks_hash", sa.String(), nullable=False),
-        sa.Column("chunk_count", sa.Integer(), nullable=False),
         sa.Column("extract_hash", sa.String(), nullable=False),
+        sa.Column("chunk_count", sa.Integer(), nullable=False),
+        sa.Column("stored_allow", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(["doc_key"], ["document.doc_key"], name=op.f("fk_document_revision_doc_key")),
         sa.ForeignKeyConstraint(["generation_id"], ["generation.generation_id"], name=op.f("fk_document_revision_generation_id")),
         sa.PrimaryKeyConstraint("generation_id", "doc_key", name=op.f("pk_document_revision")),
     )
+    with op.batch_alter_table("document_revision", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_document_revision_extract_hash"), ["extract_hash"], unique=False)
+
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    with op.batch_alter_table("document_revision", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_document_revision_extract_hash"))
+
     op.drop_table("document_revision")
     with op.batch_alter_table("generation", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_generation_source_state"))
@@ -460,7 +487,9 @@ def downgrade() -> None:
 
     op.drop_table("gate_result")
     with op.batch_alter_table("experiment", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_experiment_assistant_state"))
+        batch_op.drop_index(
+            "uq_experiment_assistant_live", sqlite_where=sa.text("ended_at IS NULL"), postgresql_where=sa.text("ended_at IS NULL")
+        )
 
     op.drop_table("experiment")
     with op.batch_alter_table("decision", schema=None) as batch_op:
@@ -488,6 +517,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_answer_assistant_created_at"))
 
     op.drop_table("answer")
+    op.drop_table("alias_seen")
     with op.batch_alter_table("alias_move", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_alias_move_assistant_alias"))
 

@@ -1,0 +1,64 @@
+"""`affinage serve gateway` and `affinage up`."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from affinage.cli.context import installation
+from affinage.cli.output import note
+
+serve = typer.Typer(no_args_is_help=True, help="Long-running processes.\n\nExample: affinage serve gateway --port 8400")
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; default: the setting `gateway_host`, 127.0.0.1.")]
+Port = Annotated[int, typer.Option("--port", min=-1, max=65535, help="Port; 0 takes a free one; default: the setting `gateway_port`.")]
+MetricsPort = Annotated[int, typer.Option("--metrics-port", min=-1, max=65535, help="Port of /metrics; default: `metrics_port`.")]
+UNSET = -1
+
+
+@serve.command("gateway")
+def gateway(host: Host = "", port: Port = UNSET, metrics_port: MetricsPort = UNSET) -> None:
+    """Serve the HTTP API until SIGTERM or SIGINT; ends when nothing is in flight.
+
+    Example: affinage serve gateway --port 8400 --metrics-port 8401
+    """
+    _run(host=host, port=port, metrics_port=metrics_port, console=False, user="", groups="")
+
+
+def up(
+    host: Host = "",
+    port: Port = UNSET,
+    metrics_port: MetricsPort = UNSET,
+    as_user: Annotated[str, typer.Option("--as", help="Who the printed link signs in; default: you.")] = "",
+    groups: Annotated[str, typer.Option("--groups", help="Further groups of that user, comma-separated.")] = "",
+) -> None:
+    """Serve the HTTP API and the console, and print a link that signs in once.
+
+    Example: affinage up --port 8400
+    """
+    _run(host=host, port=port, metrics_port=metrics_port, console=True, user=as_user or getpass.getuser(), groups=groups)
+
+
+def _run(*, host: str, port: int, metrics_port: int, console: bool, user: str, groups: str) -> None:
+    from affinage.serving.server import run_gateway
+
+    with installation() as app:
+        settings = app.settings
+        asgi = app.gateway(console=console)
+        members = tuple(name for name in (part.strip() for part in groups.split(",")) if name)
+
+        def started(url: str, metrics_url: str) -> None:
+            note(f"The gateway listens on {url} and its metrics on {metrics_url}.")
+            if console:
+                token = app.sessions.invite(user, groups=members)
+                note(f"Sign in as {user}, once, within 15 minutes:")
+                typer.echo(f"{url}/login?token={token}")
+
+        run_gateway(
+            asgi,
+            host=host or settings.gateway_host,
+            port=settings.gateway_port if port == UNSET else port,
+            metrics_port=settings.metrics_port if metrics_port == UNSET else metrics_port,
+            started=started,
+        )

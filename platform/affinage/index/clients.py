@@ -1,0 +1,40 @@
+"""What the operations of this room work with, made in `wiring` or by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from affinage.blobs import BlobStore
+from affinage.database.engine import Database
+from affinage.engines.protocols import Embedder
+from affinage.index.cache import VectorCache
+from affinage.index.stores.protocol import VectorStore
+from affinage.telemetry import Metrics
+
+EmbedderOf = Callable[[Mapping[str, Any]], Embedder]
+
+
+@dataclass(frozen=True)
+class IndexClients:
+    """Clients, clock and ids.
+
+    `embedder_of` gives the embedder that a generation names. `source_roots` are the folders below which folder sources
+    may lie; none: anywhere. `progress` gets a line now and then. `reached` is called with a name at each step boundary:
+    a test stops there.
+    """
+
+    database: Database
+    store: VectorStore
+    cache: VectorCache
+    blobs: BlobStore
+    embedder_of: EmbedderOf
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    source_roots: tuple[Path, ...] = ()
+    metrics: Metrics | None = None
+    progress: Callable[[str], None] = lambda line: None
+    reached: Callable[[str], None] = lambda step: None

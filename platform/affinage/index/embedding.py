@@ -1,0 +1,45 @@
+"""Vectors for texts: from the cache, else from the embedder, and then into the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from affinage.engines.protocols import Embedder
+from affinage.errors import DependencyError
+from affinage.index.cache import Vector, VectorCache
+
+BATCH = 64
+# Texts between two commits of the cache: what a crash embeds again, and how often progress is shown.
+UNIT_TOLERANCE = 1e-3
+
+
+def vectors_for(
+    texts: Mapping[str, str], *, embedder: Embedder, cache: VectorCache, progress: Callable[[int, int], None] = lambda done, of: None
+) -> tuple[dict[str, Vector], int]:
+    """Vectors of `texts` (digest to text), and how many texts were embedded.
+
+    Each distinct text is embedded at most once, and committed to the cache before anything refers to it.
+    """
+    found = cache.get(embedder.fingerprint, texts)
+    # Texts of like length together: a batch is padded to its longest.
+    missing = sorted((digest for digest in texts if digest not in found), key=lambda digest: (len(texts[digest]), digest))
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
+        fresh = _embed(embedder, [texts[digest] for digest in batch])
+        made = dict(zip(batch, fresh, strict=True))
+        cache.put(embedder.fingerprint, made)
+        found.update(made)
+        progress(start + len(batch), len(missing))
+    return found, len(missing)
+
+
+def _embed(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
+    vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+    if vectors.shape != (len(texts), embedder.dimensions):
+        raise DependencyError("engine", f"The embedder gave an array {vectors.shape} for {len(texts)} texts of {embedder.dimensions} dimensions.")
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.all(np.isfinite(lengths)) or np.any(np.abs(lengths - 1.0) > UNIT_TOLERANCE):
+        raise DependencyError("engine", "The embedder gave vectors that are not of length 1.", hint="Check its weights.", retryable=False)
+    return list(vectors)

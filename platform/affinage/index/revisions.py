@@ -1,0 +1,311 @@
+"""Write what a generation serves of documents, so that a crash at any instant is repaired by the next run.
+
+The order: embed and commit the vector cache → transaction A: intents for every row that may appear or must go → write
+rows → transaction B: switch the documents' revisions, now visible → delete old rows → transaction C: clear the intents.
+Readers take a row only if the ledger names it, so they see each document before or after B and nothing between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from affinage.documents.chunks import Chunk
+from affinage.engines.protocols import Embedder
+from affinage.index import extracts, ledger
+from affinage.index.clients import IndexClients
+from affinage.index.embedding import vectors_for
+from affinage.index.identity import chunk_ids, embed_hash, row_id
+from affinage.index.leases import Lease
+from affinage.index.lexical import tokens
+from affinage.index.stores.protocol import Row
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One document's new content for one generation.
+
+    `document` holds columns of the document to write in the same transaction; empty when only the generation changes.
+    `extract` is the blob to store, or None when it is there.
+    """
+
+    doc_key: str
+    raw_hash: str
+    extract_hash: str
+    allow: tuple[str, ...]
+    chunks: Sequence[Chunk]
+    extract: bytes | None = None
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ChunkCounts:
+    """What happened to chunks and their rows."""
+
+    embedded: int = 0
+    reused: int = 0
+    written: int = 0
+    patched: int = 0
+    deleted: int = 0
+
+    def add(self, other: ChunkCounts) -> None:
+        """Sum up."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A document's chunks with their names, and which rows appear and go."""
+
+    revision: Revision
+    rows: list[dict[str, Any]]
+    texts: dict[str, str]
+    fresh: list[dict[str, Any]]
+    gone: list[ledger.Stored]
+    old_extract: str | None
+    mixed_rights: bool
+
+
+def write_revisions(
+    clients: IndexClients,
+    lease: Lease,
+    *,
+    generation_id: str,
+    embedder: Embedder,
+    documents: Sequence[Revision],
+    still_valid: Callable[[Connection], None] = lambda connection: None,
+) -> ChunkCounts:
+    """Make the generation serve `documents`.
+
+    Parameters
+    ----------
+    still_valid
+        Called inside the transaction that makes the documents visible; raises to prevent it.
+
+    Raises
+    ------
+    ConflictError
+        If the lease was taken over; nothing is visible then that was not before.
+    """
+    with clients.database.read() as connection:
+        planned = _plan(connection, generation_id, lease.fence, documents)
+    wanted = {row["embed_hash"]: plan.texts[row["embed_hash"]] for plan in planned for row in plan.fresh}
+    vectors, embedded = vectors_for(wanted, embedder=embedder, cache=clients.cache, progress=_embedding_progress(clients))
+    clients.reached("cached")
+    with clients.database.write() as connection:
+        lease.check(connection)
+        _record_intents(connection, generation_id, lease.fence, planned)
+    clients.reached("intended")
+    for plan in planned:
+        if plan.revision.extract is not None:
+            clients.blobs.put(extracts.blob_name(plan.revision.extract_hash), plan.revision.extract)
+    rows = [
+        Row(row["row_id"], row["chunk_id"], plan.revision.doc_key, plan.revision.allow, row_tokens(row["heading"], row["text"]), vectors[row["embed_hash"]])
+        for plan in planned
+        for row in plan.fresh
+    ]
+    clients.store.upsert(generation_id, rows)
+    clients.reached("written")
+    with clients.database.write() as connection:
+        lease.check(connection)
+        still_valid(connection)
+        for plan in planned:
+            _switch(connection, generation_id, lease.fence, plan)
+    clients.reached("switched")
+    gone = [stored.row_id for plan in planned for stored in plan.gone]
+    clients.store.delete(generation_id, gone)
+    clients.reached("deleted")
+    names = {row["row_id"] for plan in planned for row in plan.fresh} | set(gone)
+    clear(clients, lease, generation_ids=[generation_id], names=names)
+    clients.reached("cleared")
+    total = sum(len(plan.rows) for plan in planned)
+    return ChunkCounts(embedded=embedded, reused=total - embedded, written=len(rows), deleted=len(gone))
+
+
+def row_tokens(heading: str, text: str) -> tuple[str, ...]:
+    """Words by which a chunk's row is found."""
+    return tokens(f"{heading}\n{text}")
+
+
+def _plan(connection: Connection, generation_id: str, fence: int, documents: Sequence[Revision]) -> list[_Planned]:
+    keys = [document.doc_key for document in documents]
+    before = ledger.revisions(connection, generation_id=generation_id, doc_keys=keys)
+    current: dict[str, dict[str, ledger.Stored]] = {}
+    for stored in ledger.stored_chunks(connection, generation_id=generation_id, doc_keys=keys):
+        current.setdefault(stored.doc_key, {})[stored.chunk_id] = stored
+    planned = []
+    for document in documents:
+        old = current.get(document.doc_key, {})
+        hashes = [embed_hash(chunk.embed_text) for chunk in document.chunks]
+        rows, fresh = [], []
+        for ordinal, (chunk, text_hash, name) in enumerate(zip(document.chunks, hashes, chunk_ids(document.doc_key, hashes), strict=True)):
+            # A chunk that stays keeps its row: only its position in the ledger changes.
+            kept = old.get(name)
+            row = _chunk_row(chunk, ordinal, name, text_hash, kept.row_id if kept else row_id(name, fence))
+            rows.append(row)
+            if kept is None:
+                fresh.append(row)
+        names = {row["chunk_id"] for row in rows}
+        revision = before.get(document.doc_key)
+        planned.append(
+            _Planned(
+                revision=document,
+                rows=rows,
+                texts={text_hash: chunk.embed_text for text_hash, chunk in zip(hashes, document.chunks, strict=True)},
+                fresh=fresh,
+                gone=[stored for name, stored in old.items() if name not in names],
+                old_extract=revision.extract_hash if revision is not None and revision.extract_hash != document.extract_hash else None,
+                mixed_rights=revision is not None and (revision.stored_allow is None or tuple(revision.stored_allow) != document.allow),
+            )
+        )
+    return planned
+
+
+def _chunk_row(chunk: Chunk, ordinal: int, name: str, text_hash: str, row: str) -> dict[str, Any]:
+    return {
+        "row_id": row,
+        "chunk_id": name,
+        "embed_hash": text_hash,
+        "ordinal": ordinal,
+        "page": chunk.page,
+        "start": chunk.start,
+        "end": chunk.end,
+        "spans": [list(span) for span in chunk.spans],
+        "heading": chunk.heading,
+        "text": chunk.text,
+    }
+
+
+def _record_intents(connection: Connection, generation_id: str, fence: int, planned: Sequence[_Planned]) -> None:
+    rows, blobs = [], []
+    for plan in planned:
+        key = plan.revision.doc_key
+        rows += [(row["row_id"], key, row["embed_hash"]) for row in plan.fresh]
+        rows += [(stored.row_id, key, stored.embed_hash) for stored in plan.gone]
+        if plan.revision.extract is not None:
+            blobs.append((plan.revision.extract_hash, key))
+        if plan.old_extract is not None:
+            blobs.append((plan.old_extract, key))
+        if plan.mixed_rights:
+            # New rows get today's rights beside old rows with others: until all are patched, none is relied on.
+            ledger.set_stored_allow(connection, generation_id=generation_id, doc_keys=[key], allow=None)
+    ledger.add_intents(connection, generation_id=generation_id, fence=fence, rows=rows, extracts=blobs)
+
+
+def _switch(connection: Connection, generation_id: str, fence: int, plan: _Planned) -> None:
+    new = plan.revision
+    if new.document:
+        ledger.put_document(connection, doc_key=new.doc_key, values=new.document)
+    values: dict[str, Any] = {
+        "revision": fence,
+        "raw_hash": new.raw_hash,
+        "extract_hash": new.extract_hash,
+        "chunk_count": len(plan.rows),
+        "stored_allow": None if plan.mixed_rights else list(new.allow),
+    }
+    ledger.set_revision(connection, generation_id=generation_id, doc_key=new.doc_key, values=values, chunks=plan.rows)
+
+
+def delete_documents(
+    clients: IndexClients, lease: Lease, doc_keys: Sequence[str], *, still_valid: Callable[[Connection], None] = lambda connection: None
+) -> ChunkCounts:
+    """Remove documents from every generation; invisible before the first row goes."""
+    with clients.database.read() as connection:
+        by_generation = ledger.generations_of(connection, doc_keys)
+        going = {g: ledger.stored_chunks(connection, generation_id=g, doc_keys=keys) for g, keys in by_generation.items()}
+        texts = {g: ledger.revisions(connection, generation_id=g, doc_keys=keys) for g, keys in by_generation.items()}
+    with clients.database.write() as connection:
+        lease.check(connection)
+        still_valid(connection)
+        for generation_id, chunks in going.items():
+            rows = [(c.row_id, c.doc_key, c.embed_hash) for c in chunks]
+            blobs = [(row.extract_hash, key) for key, row in texts[generation_id].items()]
+            ledger.add_intents(connection, generation_id=generation_id, fence=lease.fence, rows=rows, extracts=blobs)
+        # The same transaction: a crash after it leaves invisible rows and the intents that name them.
+        ledger.delete_documents(connection, doc_keys)
+    clients.reached("removed")
+    for generation_id, chunks in going.items():
+        clients.store.delete(generation_id, [c.row_id for c in chunks])
+        clients.reached("deleted")
+    clear(clients, lease, generation_ids=list(going), names={c.row_id for chunks in going.values() for c in chunks})
+    clients.reached("cleared")
+    return ChunkCounts(deleted=sum(map(len, going.values())))
+
+
+def recover(clients: IndexClients, lease: Lease, *, generation_ids: Sequence[str]) -> int:
+    """Finish what an earlier run left behind; returns the number of rows that had to go.
+
+    Rows that an intent names and the ledger does not are removed. Whether they were ever written does not matter. Their
+    vectors stay until `purge`: the run that follows most likely needs them.
+    """
+    with clients.database.read() as connection:
+        left = [i for i in ledger.intents(connection, generation_ids) if i.kind == ledger.ROW]
+        orphans = _not_current(connection, left)
+    for generation_id, rows in orphans.items():
+        clients.store.delete(generation_id, rows)
+    if left:
+        clients.reached("recovered")
+    return sum(map(len, orphans.values()))
+
+
+def clear(clients: IndexClients, lease: Lease, *, generation_ids: Sequence[str], names: Collection[str]) -> None:
+    """Clear the intents `names`, whose rows are settled.
+
+    One whose text no chunk has any more stays until `purge`, at the end of the run: a text that moves to another document
+    in the same run keeps its vector.
+    """
+    with clients.database.read() as connection:
+        left = ledger.intents(connection, generation_ids, names=names)
+        used = ledger.referenced_texts(connection, {i.embed_hash for i in left})
+    _clear(clients, lease, [i for i in left if i.embed_hash in used])
+
+
+def purge(clients: IndexClients, lease: Lease, *, generation_ids: Sequence[str]) -> None:
+    """End a run: remove vectors and extracts that went with their last reference, then clear all intents."""
+    with clients.database.read() as connection:
+        left = ledger.intents(connection, generation_ids)
+        used_texts = ledger.referenced_texts(connection, {i.embed_hash for i in left if i.kind == ledger.ROW})
+        used_extracts = ledger.referenced_extracts(connection, {i.row_id for i in left if i.kind == ledger.EXTRACT})
+    if not left:
+        return
+    clients.cache.remove({i.embed_hash for i in left if i.kind == ledger.ROW} - used_texts)
+    for name in sorted({i.row_id for i in left if i.kind == ledger.EXTRACT} - used_extracts):
+        clients.blobs.delete(extracts.blob_name(name))
+    clients.reached("purged")
+    _clear(clients, lease, left)
+
+
+def _clear(clients: IndexClients, lease: Lease, settled: Sequence[Any]) -> None:
+    by_generation: dict[str, list[str]] = {}
+    for intent in settled:
+        by_generation.setdefault(intent.generation_id, []).append(intent.row_id)
+    if not by_generation:
+        return
+    with clients.database.write() as connection:
+        lease.check(connection)
+        for generation_id, names in by_generation.items():
+            ledger.clear_intents(connection, generation_id=generation_id, names=names)
+
+
+def _not_current(connection: Connection, left: Sequence[Any]) -> dict[str, list[str]]:
+    by_generation: dict[str, list[str]] = {}
+    for intent in left:
+        by_generation.setdefault(intent.generation_id, []).append(intent.row_id)
+    orphans = {}
+    for generation_id, names in by_generation.items():
+        current = {s.row_id for s in ledger.stored_chunks_by_row(connection, generation_id=generation_id, row_ids=names)}
+        rows = sorted(set(names) - current)
+        if rows:
+            orphans[generation_id] = rows
+    return orphans
+
+
+def _embedding_progress(clients: IndexClients) -> Callable[[int, int], None]:
+    def show(done: int, of: int) -> None:
+        clients.progress(f"embedding: {done} of {of}")
+
+    return show

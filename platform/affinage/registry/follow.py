@@ -1,0 +1,205 @@
+"""MLflow's aliases follow our moves, and moves made by hand in MLflow are noticed.
+
+Both directions may be killed and repeated. `finish_moves` carries out what `moves.py` recorded; `sync_aliases` reads the
+alias `candidate` and takes in a version that somebody registered with a plain MLflow client.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from affinage.answers.variant import Variant
+from affinage.database.engine import Database
+from affinage.database.tables.registry import alias_move, alias_seen
+from affinage.database.tables.registry import variant as variant_table
+from affinage.errors import ConflictError, UsageError
+from affinage.registry.adapter_files import VARIANT, WEIGHTS, adapter_digest, stage_adapter
+from affinage.registry.mlflow import MlflowRegistry
+from affinage.registry.moves import pointer_of
+from affinage.registry.names import CANDIDATE, CHAMPION, TAG, adapter_name
+from affinage.registry.variants import AdapterTask, StoredVariant, champion_of, save_variant, stored_variant, variant_of_version
+
+
+def finish_moves(database: Database, registry: MlflowRegistry, *, now: Callable[[], datetime]) -> int:
+    """Bring MLflow's aliases to where our recorded moves put them; returns how many were carried out.
+
+    Of several pending moves of one alias only the last counts.
+    """
+    with database.read() as connection:
+        query = select(alias_move).where(alias_move.c.done_at.is_(None)).order_by(alias_move.c.created_at, alias_move.c.version)
+        pending = connection.execute(query).all()
+    last = {(move.assistant, move.alias): move for move in pending}
+    for (assistant, alias), move in last.items():
+        version = None if move.variant_id is None else ensure_version(database, registry, variant_id=move.variant_id)
+        if alias == CHAMPION:
+            with database.read() as connection:
+                pointer = pointer_of(connection, assistant)
+            if pointer is not None and pointer.version != move.version:
+                continue  # moved again meanwhile; that move is carried out next time
+        _set(database, registry, assistant=assistant, alias=alias, version=version)
+        done = [other.move_id for other in pending if (other.assistant, other.alias) == (assistant, alias)]
+        with database.write() as connection:
+            connection.execute(update(alias_move).where(alias_move.c.move_id.in_(done)).values(done_at=now()))
+            _saw(connection, assistant=assistant, alias=alias, version=version, now=now())
+    return len(last)
+
+
+def _set(database: Database, registry: MlflowRegistry, *, assistant: str, alias: str, version: str | None) -> None:
+    with database.read() as connection:
+        query = select(variant_table.c.organisation).where(variant_table.c.assistant == assistant).limit(1)
+        organisation = connection.execute(query).scalar_one()
+    if version is None:
+        registry.delete_alias(organisation, assistant, alias)
+    else:
+        registry.set_alias(organisation, assistant, alias, version)
+
+
+def ensure_version(database: Database, registry: MlflowRegistry, *, variant_id: str) -> str:
+    """MLflow version of a variant; one that changes no weights is registered at the first call.
+
+    Raises
+    ------
+    ConflictError
+        If the variant has an adapter and no version: its files were never registered.
+    """
+    with database.read() as connection:
+        stored = stored_variant(connection, variant_id)
+    if stored.model_version is not None:
+        return stored.model_version
+    if stored.variant.adapter is not None:
+        raise ConflictError(f"Variant `{variant_id}` has an adapter that is not in the registry.", hint="Run `affinage adapter register`.")
+    made = registry.register_variant(
+        organisation=stored.organisation,
+        assistant=stored.variant.assistant,
+        variant_id=variant_id,
+        spec=asdict(stored.variant),
+        adapter=None,
+        tags=variant_tags(stored.variant),
+    )
+    with database.write() as connection:
+        save_variant(connection, stored.variant, organisation=stored.organisation, now=stored.created_at, model_version=made.version)
+    return made.version
+
+
+def variant_tags(variant: Variant, **more: str | None) -> dict[str, str]:
+    """Tags of a version: what a person or a program looks for in MLflow."""
+    tags: dict[str, str | None] = {
+        "base_digest": variant.base_digest,
+        "adapter": variant.adapter,
+        "adapter_digest": variant.adapter_digest,
+        "prompt_digest": variant.prompt_digest,
+        "engine": variant.engine,
+        **more,
+    }
+    return {TAG + key: value for key, value in tags.items() if value is not None}
+
+
+def sync_aliases(
+    database: Database,
+    registry: MlflowRegistry,
+    *,
+    organisation: str,
+    assistant: str,
+    now: Callable[[], datetime],
+    new_id: Callable[[], str],
+) -> StoredVariant | None:
+    """Take in the version that the alias `candidate` names, if it was set by hand since the last look.
+
+    What the version leaves out is taken from the champion. The variant is stored, not trusted: verification and gate
+    come next. A version that was refused is looked at again only after the alias was removed and set again.
+
+    Returns
+    -------
+    StoredVariant or None
+        The new candidate; None when nothing changed.
+
+    Raises
+    ------
+    UsageError
+        If the version's files are no adapter, or the assistant has no champion to take the rest from.
+    """
+    version = registry.get_alias(organisation, assistant, CANDIDATE)
+    with database.read() as connection:
+        seen = select(alias_seen.c.model_version).where(alias_seen.c.assistant == assistant, alias_seen.c.alias == CANDIDATE)
+        last = connection.execute(seen).scalar()
+        known = variant_of_version(connection, assistant, version) if version else None
+    if version == last:
+        return None
+    stored = None
+    try:
+        if version is not None:
+            stored = known or _take_in(database, registry, organisation=organisation, assistant=assistant, version=version, now=now())
+    finally:
+        # Also a version that cannot be taken in counts as seen: it is not tried again at every look.
+        with database.write() as connection:
+            _saw(connection, assistant=assistant, alias=CANDIDATE, version=version, now=now())
+            if stored is not None:
+                values = {"move_id": new_id(), "assistant": assistant, "alias": CANDIDATE, "variant_id": stored.variant_id}
+                why = {"kind": "observed", "version": None, "actor": "registry", "reason": f"alias set to version {version} in MLflow"}
+                connection.execute(insert(alias_move).values(**values, **why, created_at=now(), done_at=now()))
+    return stored
+
+
+def _take_in(
+    database: Database, registry: MlflowRegistry, *, organisation: str, assistant: str, version: str, now: datetime
+) -> StoredVariant:
+    with database.read() as connection:
+        champion = champion_of(connection, assistant)
+    if champion is None:
+        raise UsageError(
+            f"Version {version} of `{assistant}` cannot be taken in: the assistant has no champion to compare it with.",
+            hint=f"Ask it once or run `affinage adapter promote`, then set the alias again: `affinage ask {assistant} …`.",
+        )
+    found = registry.get_version(organisation, assistant, version)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = registry.download(organisation, assistant, version, Path(temporary) / "download")
+        variant, task = _variant_of(folder, champion, tags=found.tags)
+    with database.write() as connection:
+        save_variant(
+            connection, variant, organisation=organisation, now=now, adapter_task=task, run_id=found.run_id, model_version=version,
+            dataset_id=found.tags.get(TAG + "dataset_id"),
+        )  # fmt: skip
+        return stored_variant(connection, variant.variant_id)
+
+
+def _variant_of(folder: Path, champion: Variant, *, tags: Mapping[str, str]) -> tuple[Variant, AdapterTask | None]:
+    """The variant that a version's files and tags describe; the champion says what they leave out."""
+    spec = _read_spec(folder / VARIANT)
+    given: dict[str, Any] = {key: spec[key] for key in ("engine", "base_digest", "prompt_digest", "generations", "decoding") if key in spec}
+    for key in ("base_digest", "prompt_digest", "engine"):
+        if TAG + key in tags:
+            given[key] = tags[TAG + key]
+    variant = replace(champion, **given)
+    if not (folder / WEIGHTS).exists():
+        return replace(variant, adapter=None, adapter_digest=None), None
+    with tempfile.TemporaryDirectory() as temporary:
+        stage_adapter(folder, Path(temporary), base=variant.engine)
+        digest = adapter_digest(Path(temporary))
+    task: AdapterTask = "embedder" if variant.engine == "extractive" else "generator"
+    return replace(variant, adapter=adapter_name(variant.assistant, digest), adapter_digest=digest), task
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"`{VARIANT}` of the version cannot be read: {error}.", hint="Remove it or write a JSON object.") from error
+    if not isinstance(spec, dict):
+        raise UsageError(f"`{VARIANT}` of the version must hold a JSON object.", hint="Remove it or write a JSON object.")
+    return spec
+
+
+def _saw(connection: Connection, *, assistant: str, alias: str, version: str | None, now: datetime) -> None:
+    same = (alias_seen.c.assistant == assistant) & (alias_seen.c.alias == alias)
+    if connection.execute(update(alias_seen).where(same).values(model_version=version, seen_at=now)).rowcount == 0:
+        connection.execute(insert(alias_seen).values(assistant=assistant, alias=alias, model_version=version, seen_at=now))

@@ -1,0 +1,81 @@
+"""`GET /v1/answers/{id}` and `GET /v1/documents/{id}`: where an answer came from, and the source it quotes.
+
+An answer is its own user's. What it quotes is shown as long as its reader may still read it; once they may not, the
+stored answer is as unknown to them as the document. Whatever is not there, or not for this caller, is the same 404.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from affinage.answers.citations import PUBLIC_KEYS
+from affinage.answers.records import Answer, find_answer
+from affinage.answers.refusal import dont_know
+from affinage.errors import UnknownObjectError
+from affinage.identity.directory import reader_of
+from affinage.identity.rights import Reader
+from affinage.index.reading import current_passage, document_text
+from affinage.serving.callers import Caller
+from affinage.serving.parts import Parts, json_response, route
+
+
+def document_routes(parts: Parts) -> list[Route]:
+    """Provenance and sources."""
+
+    async def answer(request: Request, caller: Caller) -> Response:
+        answer_id = request.path_params["answer_id"]
+        return json_response(await parts.quick.run(lambda: _answer(parts, answer_id, caller)))
+
+    async def document(request: Request, caller: Caller) -> Response:
+        name = request.path_params["document"]
+        return json_response(await parts.quick.run(lambda: _document(parts, name, caller)))
+
+    return [
+        route(parts, "/v1/answers/{answer_id}", answer, methods=["GET"]),
+        route(parts, "/v1/documents/{document:path}", document, methods=["GET"]),
+    ]
+
+
+def _answer(parts: Parts, answer_id: str, caller: Caller) -> dict[str, Any]:
+    with parts.database.read() as connection:
+        found = find_answer(connection, answer_id)
+        who = reader_of(connection, user=caller.user, groups=caller.groups)
+        if found is None or found.user_name != who.user:
+            raise UnknownObjectError("answer", answer_id)
+        return _shown(connection, found, who)
+
+
+def _shown(connection: Connection, answer: Answer, who: Reader) -> dict[str, Any]:
+    visible = {
+        chunk_id
+        for chunk_id in {passage["chunk_id"] for passage in answer.passages}
+        if current_passage(connection, chunk_id, generations=answer.generations, principals=who.principals) is not None
+    }
+    quoted = [citation for citation in answer.citations if citation["chunk_id"] is None or citation["chunk_id"] in visible]
+    whole = len(quoted) == len(answer.citations)
+    return {
+        "answer_id": answer.answer_id,
+        "assistant": answer.assistant,
+        "question": answer.question,
+        "text": answer.text if whole else dont_know(answer.language),
+        "known": answer.known and whole,
+        "citations": [{key: citation[key] for key in PUBLIC_KEYS} for citation in quoted] if whole else [],
+        "passages": [
+            {"rank": passage["rank"], "document": passage["document"], "chunk_id": passage["chunk_id"]}
+            for passage in answer.passages
+            if passage["chunk_id"] in visible
+        ],
+        "regenerates": answer.regenerates,
+        "created_at": answer.created_at.isoformat(),
+    }
+
+
+def _document(parts: Parts, name: str, caller: Caller) -> dict[str, Any]:
+    with parts.database.read() as connection:
+        who = reader_of(connection, user=caller.user, groups=caller.groups)
+        return document_text(connection, name, principals=who.principals)
