@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from affinage.blobs import BlobStore, FolderBlobs
 from affinage.database.engine import Database
 from affinage.engines.protocols import Embedder, Generator
-from affinage.errors import ConfigurationError
+from affinage.errors import ConfigurationError, RefusedError
 from affinage.settings import Settings
 from affinage.telemetry import Metrics
 
@@ -26,8 +26,21 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from affinage.answers.prompts import PromptArchive
+    from affinage.answers.variant import Variant
+    from affinage.index.cache import VectorCache
+    from affinage.index.clients import IndexClients
+    from affinage.index.generations import BuildReport, SwitchReport
+    from affinage.index.reports import SyncReport
+    from affinage.index.search import Searcher
+    from affinage.index.stores.protocol import VectorStore
+    from affinage.registry.bases import Base
+    from affinage.registry.mlflow import MlflowRegistry
+    from affinage.registry.moves import Move
+    from affinage.registry.variants import StoredVariant
     from affinage.serving.answering import Answering
     from affinage.serving.sessions import Sessions
+    from affinage.tuning.evaluate import Evaluation
+    from affinage.tuning.run import TrainedAdapter
 
 # No library may call home: for users as well as for tests.
 QUIET = {
@@ -69,6 +82,7 @@ class Affinage:
         self._embedders: dict[tuple[str, str | None], Embedder] = {}
         self._generators: dict[str, Generator] = {}
         self._base_digests: dict[str, str] = {}
+        self._packaged_bases: dict[str, Base] = {}
         for key, value in QUIET.items():
             os.environ.setdefault(key, value)
 
@@ -111,8 +125,8 @@ class Affinage:
         Parameters
         ----------
         spec
-            As stored with a generation: `name`, and `folder` of the PEFT files when `adapter` is not null. None: the
-            packaged embedder as it comes.
+            As stored with a generation: `name`, and the name of an adapter or null under `adapter`; `folder` says where
+            its PEFT files lie, else they are fetched from the registry. None: the packaged embedder as it comes.
         """
         from affinage.engines.minilm import NAME, MiniLM
 
@@ -121,9 +135,7 @@ class Affinage:
         if name != NAME:
             raise ConfigurationError(f"There is no embedder `{name}`.", hint=f"The embedder of a source is `{NAME}`.")
         if adapter and not folder:
-            raise ConfigurationError(
-                f"The embedder adapter `{adapter}` has no folder.", hint="Register it again: `affinage adapter register`."
-            )
+            folder = self._countersigned_folder(str(adapter))
         key = (name, str(folder) if adapter else None)
         if key not in self._embedders:
             self._embedders[key] = MiniLM(self.settings.cache, threads=self.threads, adapter=Path(str(folder)) if adapter else None)
@@ -177,6 +189,262 @@ class Affinage:
 
         with self.database.read() as connection:
             return Path(get_base(connection, engine).path)
+
+    @cached_property
+    def store(self) -> VectorStore:
+        """The vectors that are searched."""
+        from affinage.index.stores.lancedb import LanceStore
+
+        return LanceStore(self.settings.home / "vectors")
+
+    @cached_property
+    def cache(self) -> VectorCache:
+        """Vectors by text; safe to lose."""
+        from affinage.index.cache import VectorCache
+
+        return VectorCache(self.settings.home / "vector-cache.db")
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """Search under rights."""
+        from affinage.index.search import Searcher
+
+        return Searcher(self.database, self.store, self.embedder)
+
+    def index_clients(self, *, progress: Callable[[str], None] = lambda _: None) -> IndexClients:
+        """What the operations of `index` work with; `progress` gets a line now and then."""
+        from affinage.index.clients import IndexClients
+
+        return IndexClients(
+            database=self.database,
+            store=self.store,
+            cache=self.cache,
+            blobs=self.blobs,
+            embedder_of=self.embedder,
+            now=self.now,
+            new_id=self.new_id,
+            source_roots=self.settings.source_roots,
+            metrics=self.metrics,
+            progress=progress,
+        )
+
+    def sync(
+        self, *sources: str, dry_run: bool = False, confirm_deletes: bool = False, progress: Callable[[str], None] = lambda _: None
+    ) -> SyncReport:
+        """Index what changed in the named sources, or in all, and sum up."""
+        from affinage.index.sources import sync_sources
+
+        return sync_sources(self.index_clients(progress=progress), sources, dry_run=dry_run, confirm_deletes=confirm_deletes)
+
+    def build_generation(
+        self, source: str, *, embedder: Mapping[str, Any] | None = None, progress: Callable[[str], None] = lambda _: None
+    ) -> BuildReport:
+        """Build and check a generation of `source` beside the one that serves; default: with the declared embedder."""
+        from affinage.index.generations import build_generation
+
+        return build_generation(self.index_clients(progress=progress), source, embedder=embedder)
+
+    def switch_generation(self, source: str, *, generation_id: str | None = None) -> SwitchReport:
+        """Make a built generation of `source` serve."""
+        from affinage.index.generations import switch
+
+        return switch(self.index_clients(), source, generation_id=generation_id)
+
+    @cached_property
+    def registry(self) -> MlflowRegistry:
+        """Versions, adapter files and aliases; MLflow is imported at the first call."""
+        from affinage.registry.mlflow import MlflowRegistry
+
+        url = self.settings.registry_url
+        return MlflowRegistry(url or f"sqlite:///{self.settings.home / 'mlflow.db'}", None if url else self.settings.home / "mlflow")
+
+    def base(self, name: str) -> Base:
+        """The base `name`; the packaged ones are registered at their first use."""
+        from affinage.engines import minilm, smollm2
+        from affinage.engines.digest import base_digest
+        from affinage.registry.bases import describe_base, get_base, register_base
+
+        packaged = {smollm2.NAME: lambda: smollm2.unpack(self.settings.cache), minilm.NAME: minilm.package_folder}
+        if name not in packaged:
+            with self.database.read() as connection:
+                return get_base(connection, name)
+        if name not in self._packaged_bases:
+            folder = packaged[name]()
+            described = describe_base(folder, name=name, digest=base_digest(folder), licence=smollm2.LICENCE)
+            self._packaged_bases[name] = register_base(self.database, None, described, now=self.now)
+        return self._packaged_bases[name]
+
+    def _base_of(self, stored: StoredVariant) -> Base:
+        from affinage.engines import minilm
+
+        return self.base(minilm.NAME if stored.adapter_task == "embedder" else stored.variant.engine)
+
+    def verified_folder(self, stored: StoredVariant) -> Path:
+        """Files of a variant's adapter, fetched and verified; they may still lack the countersignature."""
+        from affinage.residency.load import verified_folder
+
+        return verified_folder(self.registry, stored, adapters=self.settings.home / "adapters", base=self._base_of(stored))[0]
+
+    def _countersigned_folder(self, adapter: str) -> Path:
+        from affinage.registry.countersign import check_countersignature
+        from affinage.registry.variants import resolve_variant
+
+        with self.database.read() as connection:
+            stored = resolve_variant(connection, adapter)
+            check_countersignature(connection, variant_id=stored.variant_id, adapter_digest=stored.variant.adapter_digest)
+        return self.verified_folder(stored)
+
+    def load_adapter(self, generator: Generator, variant: Variant) -> None:
+        """Bring the variant's adapter onto `generator`, verified, countersigned and proved; quick when it is there."""
+        if variant.adapter is None or variant.adapter in generator.adapters():
+            return
+        from affinage.registry.variants import stored_variant
+        from affinage.residency.load import make_ready
+
+        with self.database.read() as connection:
+            stored = stored_variant(connection, variant.variant_id)
+        try:
+            ready = make_ready(
+                database=self.database,
+                blobs=self.blobs,
+                registry=self.registry,
+                generator=generator,
+                stored=stored,
+                adapters=self.settings.home / "adapters",
+                base=self._base_of(stored),
+                now=self.now,
+            )
+        except RefusedError:
+            self.metrics.adapter_verify_failures.inc()
+            raise
+        self.metrics.adapter_load_seconds.observe(ready.seconds)
+        self.metrics.adapter_ready.labels(adapter=ready.adapter).set(1)
+
+    def train_adapter(
+        self,
+        assistant: str,
+        *,
+        dataset: str | None = None,
+        recipe: str | None = None,
+        resume: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> TrainedAdapter:
+        """Train on a snapshot in a process of its own, and register the adapter."""
+        from affinage.tuning.run import train_adapter
+
+        return train_adapter(
+            database=self.database,
+            blobs=self.blobs,
+            registry=self.registry,
+            state=self.settings.home,
+            base_of=self.base,
+            assistant=assistant,
+            dataset=dataset,
+            recipe=recipe,
+            resume=resume,
+            progress=progress,
+            now=self.now,
+            new_id=self.new_id,
+        )
+
+    def evaluate_variant(self, variant_id: str, *, dataset: str | None = None) -> Evaluation:
+        """Let the gate decide on a variant; what passed is countersigned, and MLflow's alias `candidate` names it."""
+        import numpy as np
+
+        from affinage.tuning.evaluate import Evaluators, evaluate_variant
+
+        evaluation = evaluate_variant(
+            database=self.database,
+            blobs=self.blobs,
+            evaluators=Evaluators(
+                adapter_folder=self.verified_folder,
+                generator=self._served_generator,
+                embedder=lambda stored: self.embedder(self._embedder_spec(stored)),
+                cache=self.cache,
+            ),
+            variant_id=variant_id,
+            dataset_id=dataset,
+            now=self.now,
+            new_id=self.new_id,
+            rng=np.random.default_rng(0),
+        )
+        self.follow_moves()
+        return evaluation
+
+    def _embedder_spec(self, stored: StoredVariant | None) -> dict[str, Any] | None:
+        if stored is None:
+            return None
+        from affinage.engines import minilm
+
+        return {"name": minilm.NAME, "adapter": stored.variant.adapter, "folder": self.verified_folder(stored)}
+
+    def register_adapter(self, folder: Path, *, assistant: str) -> tuple[Variant, str]:
+        """Register a PEFT folder that was trained elsewhere; returns the variant and its MLflow version."""
+        from affinage.answers.answer import EXTRACTIVE
+        from affinage.declarations.repository import get_assistant
+        from affinage.engines import minilm
+        from affinage.tuning.register import register_files
+
+        with self.database.read() as connection:
+            spec = get_assistant(connection, assistant)
+        embedder = spec.engine == EXTRACTIVE
+        variant, made = register_files(
+            database=self.database,
+            registry=self.registry,
+            spec=spec,
+            folder=folder,
+            base=self.base(minilm.NAME if embedder else spec.engine),
+            task="embedder" if embedder else "generator",
+            now=self.now(),
+        )
+        return variant, made.version
+
+    def verify_variant(self, variant_id: str) -> StoredVariant:
+        """Fetch and check the files of a variant's adapter; a variant without one has nothing to check."""
+        from affinage.registry.variants import stored_variant
+
+        with self.database.read() as connection:
+            stored = stored_variant(connection, variant_id)
+        if stored.variant.adapter is not None:
+            self.verified_folder(stored)
+        return stored
+
+    def release_variant(self, variant_id: str) -> StoredVariant:
+        """The variant that can serve: an embedder's adapter gets index generations with its vectors first."""
+        from affinage.index.generations import build_generation
+        from affinage.tuning.release import release_variant
+
+        return release_variant(
+            database=self.database,
+            registry=self.registry,
+            variant_id=variant_id,
+            folder_of=self.verified_folder,
+            build=lambda source, embedder: build_generation(self.index_clients(), source, embedder=embedder).generation_id,
+            now=self.now,
+        )
+
+    def promote_variant(self, variant_id: str, *, actor: str, reason: str) -> Move:
+        """Make a variant serve by hand: recorded, verified, and followed by MLflow's alias."""
+        from affinage.residency.promote import promote_by_hand
+
+        move = promote_by_hand(
+            database=self.database,
+            variant_id=variant_id,
+            verify=self.verified_folder,
+            release=self.release_variant,
+            actor=actor,
+            reason=reason,
+            now=self.now,
+            new_id=self.new_id,
+        )
+        self.follow_moves()
+        return move
+
+    def follow_moves(self) -> int:
+        """Bring MLflow's aliases to where our recorded moves put them."""
+        from affinage.registry.follow import finish_moves
+
+        return finish_moves(self.database, self.registry, now=self.now)
 
     @cached_property
     def prompts(self) -> PromptArchive:
@@ -241,6 +509,7 @@ class Affinage:
         writer = GroupWriter(self.database)
         parts = Parts(
             database=self.database,
+            blobs=self.blobs,
             answering=self._answering(commit=writer.commit),
             writer=writer,
             sessions=self.sessions,
@@ -266,5 +535,7 @@ class Affinage:
 
     def close(self) -> None:
         """Close what was opened."""
+        if "cache" in self.__dict__:
+            self.cache.close()
         if "database" in self.__dict__:
             self.database.close()

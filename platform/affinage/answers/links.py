@@ -8,7 +8,9 @@ from collections.abc import Iterable
 # Anything a renderer might turn into a request: schemes, protocol-relative and `www.` addresses, Markdown and HTML links.
 _LINK = re.compile(r"(?:[a-z][a-z0-9+.-]*://|//(?=\w)|www\.|mailto:|javascript:|data:)[^\s<>()\[\]\"'`]+", re.IGNORECASE)
 _MARKUP = re.compile(
-    r"!?\[([^\]]*)\]\(([^)]*)\)|!?\[([^\]]*)\]\[[^\]]*\]|<(?:a|img|script|iframe|link|object|embed|form|svg|video|audio)\b[^>]*>",
+    r"!?\[([^\]]*)\]\(([^)]*)\)"
+    r"|!?\[([^\]]*)\]\[[^\]]*\]"
+    r"|<(?:a|img|script|iframe|link|object|embed|form|svg|video|audio)\b[^>]*>",
     re.IGNORECASE,
 )
 

@@ -116,8 +116,7 @@ def render(
         "passages": "\n\n".join(f"[{n}] {neutralised(passage.text)}" for n, passage in enumerate(passages, 1)),
         "schema": describe_schema(schema) if schema else "{}",
     }
-    fill = lambda text: _PLACEHOLDER.sub(lambda found: values[found.group(1)], text)  # noqa: E731 - one pass: data is never scanned again
-    return Message("system", fill(prompt.system)), Message("user", fill(prompt.user))
+    return Message("system", _filled(prompt.system, values)), Message("user", _filled(prompt.user, values))
 
 
 def prompt_digest(messages: Sequence[Message]) -> str:
@@ -142,6 +141,11 @@ def describe_schema(schema: Mapping[str, Any]) -> str:
     if kind == "array":
         return f"[{describe_schema(schema.get('items', {}))}, ...]"
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    # One pass: what is put in is never scanned again.
+    return _PLACEHOLDER.sub(lambda found: values[found.group(1)], template)
 
 
 def _blob(digest: str) -> str:

@@ -44,10 +44,8 @@ def problems(value: object, schema: Mapping[str, Any]) -> list[str]:
     ConfigurationError
         If the schema itself is not a JSON Schema.
     """
-    validator = _validator(json.dumps(schema, sort_keys=True))
-    return sorted(
-        f"{'/'.join(str(part) for part in error.absolute_path) or 'object'}: {error.message}" for error in validator.iter_errors(value)
-    )
+    errors = _validator(json.dumps(schema, sort_keys=True)).iter_errors(value)
+    return sorted(f"{'/'.join(str(part) for part in error.absolute_path) or 'object'}: {error.message}" for error in errors)
 
 
 def canonical(value: object, schema: Mapping[str, Any]) -> str:

@@ -10,7 +10,24 @@ import sys
 
 import typer
 
-from affinage.cli import declare, demo, directory, experiment, extract, health, source
+from affinage.cli import (
+    adapter,
+    ask,
+    base,
+    dataset,
+    declare,
+    demo,
+    directory,
+    experiment,
+    extract,
+    feedback,
+    health,
+    index,
+    lineage,
+    search,
+    serve,
+    source,
+)
 from affinage.cli.output import emit_error
 from affinage.errors import AffinageError, UsageError
 
@@ -27,7 +44,19 @@ app.command("doctor")(health.doctor)
 app.command("apply")(declare.apply)
 app.add_typer(source.sources, name="source")
 app.command("extract")(extract.extract)
+app.add_typer(index.index, name="index")
+app.command("search")(search.search)
+app.command("ask")(ask.ask)
 app.add_typer(experiment.experiments, name="experiment")
+app.add_typer(feedback.feedback, name="feedback")
+app.add_typer(dataset.datasets, name="dataset")
+app.add_typer(base.bases, name="base")
+app.add_typer(adapter.adapters, name="adapter")
+app.command("explain")(lineage.explain)
+app.command("forget")(lineage.forget)
+app.add_typer(lineage.users, name="user")
+app.add_typer(serve.serve, name="serve")
+app.command("up")(serve.up)
 app.add_typer(directory.keys, name="key")
 app.add_typer(directory.groups, name="group")
 

@@ -101,7 +101,9 @@ def import_dataset(
         raise UsageError(f"Datasets of kind `{kind}` cannot be imported.", hint=f"Kinds: {', '.join(IMPORTABLE)}.")
     if licence != OWN and licence.lower() not in OPEN_LICENCES:
         raise UsageError(
-            f"The licence `{licence}` is not known to allow training.", hint=f"Licences: {OWN}, {', '.join(OPEN_LICENCES)}.", param="licence"
+            f"The licence `{licence}` is not known to allow training.",
+            hint=f"Licences: {OWN}, {', '.join(OPEN_LICENCES)}.",
+            param="licence",
         )
     readers = tuple(sorted(set(assistant.audience() if audience is None else audience)))
     candidates = [replace(_candidate(line, kind=kind, assistant=assistant), allow=frozenset(readers)) for line in _lines(text)]

@@ -78,7 +78,8 @@ def access_rules() -> list[dict[str, Any]]:
 def change_rights(declared: dict[str, Any]) -> dict[str, Any]:
     """The same declarations with the folder `urbanisme` opened to the front desk; nothing is modified in place."""
     changed = [
-        {**rule, "allow": list(RIGHTS_AFTER)} if rule["match"] == f"{RIGHTS_FOLDER}/**" else rule for rule in declared["sources"][0]["access"]
+        {**rule, "allow": list(RIGHTS_AFTER)} if rule["match"] == f"{RIGHTS_FOLDER}/**" else rule
+        for rule in declared["sources"][0]["access"]
     ]
     return {**declared, "sources": [{**declared["sources"][0], "access": changed}, *declared["sources"][1:]]}
 

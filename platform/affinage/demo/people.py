@@ -6,7 +6,6 @@ constant here, so that the demo's figures can be read against what was put in.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -100,15 +99,15 @@ def review_extraction(rng: np.random.Generator, call: Call, answered: object) ->
         The parsed object, or None when the answer was not JSON.
     """
     silent = rng.random()
-    if answered == dict(call.expected):
+    if field_f1(answered, dict(call.expected)) == 1.0:
         return Judgement(None if silent < P_SILENT else "up")
     # A wrong record would be filed: nobody leaves it, so that each agent's calls all become examples.
-    return Judgement("down", json.dumps(dict(call.expected), ensure_ascii=False))
+    return Judgement("down", call.expected_json())
 
 
 def rate_extraction(rng: np.random.Generator, expected: Mapping[str, Any], answered: object) -> Literal["up", "down"]:
     """One thumb, up with probability 0.05 + 0.9 x field F1 of `answered` (None when it was not JSON)."""
-    score = 0.0 if answered is None else field_f1(answered, dict(expected))
+    score = field_f1(answered, dict(expected))
     return "up" if rng.random() < P_UP_AT_NOTHING_RIGHT + P_UP_PER_FIELD_F1 * score else "down"
 
 

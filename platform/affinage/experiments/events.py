@@ -156,7 +156,7 @@ def read_events(lines: Iterable[str], *, origin: str) -> Iterator[Event]:
         except ValueError as error:
             raise UsageError(
                 f"{origin}, line {number}: {error}.",
-                hint='An event is one JSON object a line: {"seq": 1, "unit": "u", "arm": "control", "q": 0.5, "kind": "rating", "value": 1}.',
+                hint='An event is a JSON object a line: {"seq": 1, "unit": "u", "arm": "control", "q": 0.5, "kind": "rating", "value": 1}',
                 line=number,
             ) from error
 

@@ -1,9 +1,11 @@
 """The life of an experiment: which state may follow which. Pure.
 
     DRAFT → VALIDATED → LOADING → WARM → (SHADOW →) CANARY → RAMP → PROMOTING → PROMOTED
-    any live state → PAUSED | ROLLING_BACK → ROLLED_BACK | ABORTED | KEPT_CONTROL
+    any live state → ROLLING_BACK → ROLLED_BACK | ABORTED | KEPT_CONTROL
+    CANARY, RAMP ⇄ PAUSED
 
-CANARY is the first declared share, RAMP every later one. PAUSED keeps the share it had and goes back to where it came from.
+CANARY is the first declared share, RAMP every later one. PAUSED keeps the share it had; before users see the candidate
+there is nothing to pause, and resuming from there would skip the steps before it.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ _FORWARD: dict[State, frozenset[State]] = {
     State.LOADING: frozenset({State.WARM}),
     State.WARM: frozenset({State.SHADOW, State.CANARY}),
     State.SHADOW: frozenset({State.CANARY}),
-    State.CANARY: frozenset({State.RAMP, State.PROMOTING}),
-    State.RAMP: frozenset({State.RAMP, State.PROMOTING}),
+    State.CANARY: frozenset({State.RAMP, State.PROMOTING, State.PAUSED}),
+    State.RAMP: frozenset({State.RAMP, State.PROMOTING, State.PAUSED}),
     State.PAUSED: frozenset({State.CANARY, State.RAMP}),
     # Once the champion is being moved the only ways out are to finish or to move it back.
     State.PROMOTING: frozenset({State.PROMOTED, State.ROLLING_BACK}),
@@ -57,8 +59,7 @@ def successors(state: State) -> frozenset[State]:
     allowed = _FORWARD.get(state, frozenset())
     if state not in LIVE:
         return allowed
-    paused = frozenset() if state is State.PAUSED else frozenset({State.PAUSED})
-    return allowed | _EXITS | paused
+    return allowed | _EXITS
 
 
 def check_transition(before: State, after: State) -> None:

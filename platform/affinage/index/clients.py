@@ -36,5 +36,5 @@ class IndexClients:
     new_id: Callable[[], str]
     source_roots: tuple[Path, ...] = ()
     metrics: Metrics | None = None
-    progress: Callable[[str], None] = lambda line: None
-    reached: Callable[[str], None] = lambda step: None
+    progress: Callable[[str], None] = lambda _line: None
+    reached: Callable[[str], None] = lambda _step: None

@@ -16,7 +16,7 @@ UNIT_TOLERANCE = 1e-3
 
 
 def vectors_for(
-    texts: Mapping[str, str], *, embedder: Embedder, cache: VectorCache, progress: Callable[[int, int], None] = lambda done, of: None
+    texts: Mapping[str, str], *, embedder: Embedder, cache: VectorCache, progress: Callable[[int, int], None] = lambda _done, _of: None
 ) -> tuple[dict[str, Vector], int]:
     """Vectors of `texts` (digest to text), and how many texts were embedded.
 
@@ -38,7 +38,8 @@ def vectors_for(
 def _embed(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
     vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
     if vectors.shape != (len(texts), embedder.dimensions):
-        raise DependencyError("engine", f"The embedder gave an array {vectors.shape} for {len(texts)} texts of {embedder.dimensions} dimensions.")
+        expected = (len(texts), embedder.dimensions)
+        raise DependencyError("engine", f"The embedder gave an array of shape {vectors.shape}, expected {expected}.", retryable=False)
     lengths = np.linalg.norm(vectors, axis=1)
     if not np.all(np.isfinite(lengths)) or np.any(np.abs(lengths - 1.0) > UNIT_TOLERANCE):
         raise DependencyError("engine", "The embedder gave vectors that are not of length 1.", hint="Check its weights.", retryable=False)

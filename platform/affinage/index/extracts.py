@@ -27,9 +27,6 @@ def blob_name(extract_hash: str) -> str:
 def load(blobs: BlobStore, extract_hash: str) -> tuple[ExtractedDocument, str]:
     """The extracted document, and the fingerprint of the extraction that made it."""
     content = json.loads(blobs.get(blob_name(extract_hash)))
-    blocks = tuple(
-        Block(kind=b["kind"], text=b["text"], level=b["level"], page=b["page"], rows=None if b["rows"] is None else tuple(map(tuple, b["rows"])))
-        for b in content["blocks"]
-    )
+    blocks = tuple(Block(**{**b, "rows": None if b["rows"] is None else tuple(map(tuple, b["rows"]))}) for b in content["blocks"])
     document = ExtractedDocument(title=content["title"], language=content["language"], blocks=blocks, ocr_pages=tuple(content["ocr_pages"]))
     return document, content["extractor"]

@@ -96,6 +96,11 @@ def lease_name(source: str) -> str:
     return f"source/{source}"
 
 
+def waiting(clients: IndexClients, source: str) -> Callable[[], None]:
+    """What to do when somebody else holds the lease: say so."""
+    return lambda: clients.progress(f"{source}: waiting for another process that works on it")
+
+
 def catch_up(
     clients: IndexClients, lease: Lease, generation: Generation, *, embedder: Embedder | None = None, extracted: Extracted | None = None
 ) -> ChunkCounts:
@@ -205,7 +210,7 @@ def build_generation(clients: IndexClients, source: str, *, embedder: Mapping[st
     wanted = dict(embedder) if embedder is not None else declared_embedder(spec)
     opened = clients.embedder_of(wanted)
     fingerprint = fingerprint_of(opened, store=clients.store.fingerprint)
-    with hold(clients.database, lease_name(source), now=clients.now, on_wait=lambda: clients.progress(_waiting(source))) as lease:
+    with hold(clients.database, lease_name(source), now=clients.now, on_wait=waiting(clients, source)) as lease:
         with clients.database.read() as connection:
             known = list_generations(connection, source)
         generation = next((g for g in known if g.fingerprint == fingerprint and g.state in {BUILDING, READY, SERVING}), None)
@@ -214,7 +219,7 @@ def build_generation(clients: IndexClients, source: str, *, embedder: Mapping[st
             generation = create_generation(
                 clients, source=source, embedder=wanted, fingerprint=fingerprint, dimensions=dimensions, state=BUILDING
             )
-        recover(clients, lease, generation_ids=[generation.generation_id])
+        recover(clients, generation_ids=[generation.generation_id])
         counts = catch_up(clients, lease, generation, embedder=opened, extracted=_extracted(clients, spec))
         counts.add(patch_rights(clients, lease, generation_ids=[generation.generation_id]))
         purge(clients, lease, generation_ids=[generation.generation_id])
@@ -237,7 +242,11 @@ def switch(clients: IndexClients, source: str, *, generation_id: str | None = No
     RefusedError
         If the check fails; the former generation goes on serving.
     """
-    return _move(clients, source, lambda known: _target(known, source, READY, "rebuild") if generation_id is None else generation_id, "switch")
+
+    def choose(known: Sequence[Generation]) -> str:
+        return generation_id or _target(known, source, READY, "rebuild")
+
+    return _move(clients, source, choose, "switch")
 
 
 def rollback(clients: IndexClients, source: str) -> SwitchReport:
@@ -256,13 +265,13 @@ def _move(clients: IndexClients, source: str, choose: Callable[[Sequence[Generat
     started_at = clients.now()
     with clients.database.read() as connection:
         get_source(connection, source)
-    with hold(clients.database, lease_name(source), now=clients.now, on_wait=lambda: clients.progress(_waiting(source))) as lease:
+    with hold(clients.database, lease_name(source), now=clients.now, on_wait=waiting(clients, source)) as lease:
         with clients.database.read() as connection:
             known = list_generations(connection, source)
             target = get_generation(connection, choose(known))
         if target.source != source or target.state == BUILDING:
             raise UnknownObjectError("finished generation", target.generation_id, hint=f"Build one: `affinage index rebuild {source}`.")
-        recover(clients, lease, generation_ids=[target.generation_id])
+        recover(clients, generation_ids=[target.generation_id])
         catch_up(clients, lease, target)
         patch_rights(clients, lease, generation_ids=[target.generation_id])
         purge(clients, lease, generation_ids=[target.generation_id])
@@ -309,7 +318,7 @@ def _demand(clients: IndexClients, generation: Generation) -> None:
     reasons = check_generation(clients, generation)
     if reasons:
         raise RefusedError(
-            f"Generation `{generation.generation_id}` of source `{generation.source}` does not agree with the ledger: {'; '.join(reasons)}.",
+            f"Generation `{generation.generation_id}` of source `{generation.source}` may not serve: {'; '.join(reasons)}.",
             reasons=reasons,
             hint="Run `affinage index verify --repair`, then again.",
         )
@@ -342,7 +351,3 @@ def _extracted(clients: IndexClients, spec: SourceSpec) -> Extracted:
         return content, extract_hash, encoded
 
     return load
-
-
-def _waiting(source: str) -> str:
-    return f"{source}: waiting for another process that works on it"

@@ -42,7 +42,8 @@ class Lease:
         """Hold the lease's row for the rest of the transaction; raises `ConflictError` when somebody else took the lease."""
         fence = connection.execute(select(table.c.fence).where(table.c.name == self.name).with_for_update()).scalar()
         if fence != self.fence:
-            raise ConflictError(f"The lease `{self.name}` was taken over by another process.", hint="Run the command again.", retryable=True)
+            message = f"The lease `{self.name}` was taken over by another process."
+            raise ConflictError(message, hint="Run the command again.", retryable=True)
 
     def release(self, connection: Connection) -> None:
         """Give the lease back."""
@@ -51,7 +52,13 @@ class Lease:
 
 def this_process() -> dict[str, Any]:
     """What tells this process from all others, also from a later one with its number."""
-    return {"boot": _read("/proc/sys/kernel/random/boot_id"), "space": _pid_space(), "host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+    return {
+        "boot": _read("/proc/sys/kernel/random/boot_id"),
+        "space": _pid_space(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+    }
 
 
 def is_dead(owner: Mapping[str, Any], *, here: Mapping[str, Any]) -> bool:
@@ -60,7 +67,7 @@ def is_dead(owner: Mapping[str, Any], *, here: Mapping[str, Any]) -> bool:
         return False
     if owner["boot"] != here["boot"]:
         return True  # the host was restarted
-    return owner.get("space") == here["space"] and _started(int(owner["pid"])) != owner["started"]
+    return bool(owner.get("space") == here["space"] and _started(int(owner["pid"])) != owner["started"])
 
 
 def try_acquire(connection: Connection, *, name: str, owner: Mapping[str, Any], now: datetime) -> tuple[int, bool]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Text, and_, cast, collate, delete, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from affinage.database.tables.index import chunk, document, document_revision, generation, intent
+from affinage.database.tables.index import chunk, document, document_revision, intent
 from affinage.identity.rights import may_read
 from affinage.index.passages import Passage
 from affinage.index.plan import Known
@@ -37,10 +36,8 @@ def parts(items: Iterable[T]) -> list[list[T]]:
 def stream_known(connection: Connection, source: str) -> Iterator[Known]:
     """Every document of `source` by path in code point order, as a stream."""
     order: ColumnElement[Any] = document.c.path if connection.dialect.name == "sqlite" else collate(document.c.path, "C")
-    query = select(
-        document.c.doc_key, document.c.path, document.c.signature, document.c.raw_hash, document.c.allow, document.c.state, document.c.failure
-    )
-    rows = connection.execution_options(stream_results=True).execute(query.where(document.c.source == source).order_by(order))
+    query = select(document).where(document.c.source == source).order_by(order)
+    rows = connection.execution_options(stream_results=True).execute(query)
     for row in rows.yield_per(1_000):
         yield Known(row.doc_key, row.path, row.signature, row.raw_hash, tuple(row.allow), row.state == "failed", row.failure)
 
@@ -53,7 +50,14 @@ def count_known(connection: Connection, source: str) -> int:
 def count_states(connection: Connection, source: str) -> dict[str, int]:
     """Documents of `source` by state."""
     query = select(document.c.state, func.count()).where(document.c.source == source).group_by(document.c.state)
-    return {state: count for state, count in connection.execute(query).tuples()}
+    return dict(connection.execute(query).tuples().all())
+
+
+def failures(connection: Connection, source: str) -> list[dict[str, str]]:
+    """Documents of `source` that could not be read: path, reason and message."""
+    query = select(document.c.path, document.c.failure).where(document.c.source == source, document.c.state == "failed")
+    rows = connection.execute(query.order_by(document.c.path))
+    return [{"path": row.path, "reason": row.failure["reason"], "message": row.failure["message"]} for row in rows]
 
 
 def put_document(connection: Connection, *, doc_key: str, values: Mapping[str, Any]) -> None:
@@ -158,7 +162,9 @@ def generations_of(connection: Connection, doc_keys: Collection[str]) -> dict[st
     return found
 
 
-def set_revision(connection: Connection, *, generation_id: str, doc_key: str, values: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]) -> None:
+def set_revision(
+    connection: Connection, *, generation_id: str, doc_key: str, values: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]
+) -> None:
     """Replace what the generation serves of a document: its revision and all its chunk rows."""
     connection.execute(delete(chunk).where(chunk.c.generation_id == generation_id, chunk.c.doc_key == doc_key))
     if chunks:
@@ -188,6 +194,12 @@ def pending_rights(connection: Connection, generation_ids: Collection[str]) -> l
     return [(row.generation_id, row.doc_key, tuple(row.allow)) for row in connection.execute(query)]
 
 
+def stored_allow(connection: Connection, generation_id: str) -> dict[str, tuple[str, ...] | None]:
+    """Document to the principals that all its rows in the generation carry; None when that is not known."""
+    query = select(document_revision.c.doc_key, document_revision.c.stored_allow).where(document_revision.c.generation_id == generation_id)
+    return {row.doc_key: None if row.stored_allow is None else tuple(row.stored_allow) for row in connection.execute(query)}
+
+
 def set_stored_allow(connection: Connection, *, generation_id: str, doc_keys: Collection[str], allow: Sequence[str] | None) -> None:
     """Record which principals all rows of the documents carry; None: they differ, or are about to."""
     for some in parts(doc_keys):
@@ -199,7 +211,12 @@ def set_stored_allow(connection: Connection, *, generation_id: str, doc_keys: Co
 
 
 def add_intents(
-    connection: Connection, *, generation_id: str, fence: int, rows: Iterable[tuple[str, str, str]], extracts: Iterable[tuple[str, str]] = ()
+    connection: Connection,
+    *,
+    generation_id: str,
+    fence: int,
+    rows: Iterable[tuple[str, str, str]],
+    extracts: Iterable[tuple[str, str]] = (),
 ) -> None:
     """Record what may appear or must go.
 
@@ -210,12 +227,12 @@ def add_intents(
     extracts
         (hash, document).
     """
-    values = [
-        {"row_id": row, "kind": ROW, "embed_hash": text_hash, "doc_key": doc_key} for row, doc_key, text_hash in rows
-    ] + [{"row_id": name, "kind": EXTRACT, "embed_hash": None, "doc_key": doc_key} for name, doc_key in extracts]
+    values = [{"row_id": row, "kind": ROW, "embed_hash": text_hash, "doc_key": doc_key} for row, doc_key, text_hash in rows] + [
+        {"row_id": name, "kind": EXTRACT, "embed_hash": None, "doc_key": doc_key} for name, doc_key in extracts
+    ]
     if not values:
         return
-    unique = {value["row_id"]: {"generation_id": generation_id, "fence": fence, **value} for value in values}
+    unique = {str(value["row_id"]): {"generation_id": generation_id, "fence": fence, **value} for value in values}
     clear_intents(connection, generation_id=generation_id, names=unique)
     connection.execute(insert(intent), list(unique.values()))
 
@@ -256,12 +273,8 @@ def referenced_extracts(connection: Connection, hashes: Collection[str]) -> set[
 
 
 def _passages() -> Select[Any]:
-    return select(
-        chunk.c.generation_id, chunk.c.row_id, chunk.c.chunk_id, chunk.c.doc_key, chunk.c.page, chunk.c.heading, chunk.c.text,
-        chunk.c.start, chunk.c.end, chunk.c.spans, document.c.source, document.c.path, document.c.title, document.c.language, document.c.allow,
-    ).select_from(  # fmt: skip
-        chunk.join(document, document.c.doc_key == chunk.c.doc_key).join(generation, generation.c.generation_id == chunk.c.generation_id)
-    )
+    of_document = (document.c.source, document.c.path, document.c.title, document.c.language, document.c.allow)
+    return select(chunk, *of_document).select_from(chunk.join(document, document.c.doc_key == chunk.c.doc_key))
 
 
 def _passage(row: Row[Any]) -> Passage:
@@ -307,13 +320,10 @@ def guard(connection: Connection, *, generation_id: str, row_ids: Collection[str
     return Guarded(visible, outdated=current < len(set(row_ids)))
 
 
-def passage_of_chunk(connection: Connection, *, chunk_id: str, generation_ids: Collection[str], principals: frozenset[str]) -> Passage | None:
+def passage_of_chunk(
+    connection: Connection, *, chunk_id: str, generation_ids: Collection[str], principals: frozenset[str]
+) -> Passage | None:
     """The current passage named `chunk_id`, or None when it is gone or not for these principals."""
     query = _passages().where(chunk.c.chunk_id == chunk_id, chunk.c.generation_id.in_(list(generation_ids)))
     row = connection.execute(query.order_by(chunk.c.generation_id)).first()
     return _passage(row) if row is not None and may_read(principals, row.allow) else None
-
-
-def put_failure(connection: Connection, *, doc_key: str, values: Mapping[str, Any], failure: Mapping[str, Any], at: datetime) -> None:
-    """Record that the document could not be read; what was indexed of it before stays."""
-    put_document(connection, doc_key=doc_key, values={**values, "state": "failed", "failure": dict(failure), "updated_at": at})

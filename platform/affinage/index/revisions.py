@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from affinage.documents.chunks import Chunk
 from affinage.engines.protocols import Embedder
 from affinage.index import extracts, ledger
+from affinage.index.cache import Vector
 from affinage.index.clients import IndexClients
 from affinage.index.embedding import vectors_for
 from affinage.index.identity import chunk_ids, embed_hash, row_id
@@ -77,7 +78,7 @@ def write_revisions(
     generation_id: str,
     embedder: Embedder,
     documents: Sequence[Revision],
-    still_valid: Callable[[Connection], None] = lambda connection: None,
+    still_valid: Callable[[Connection], None] = lambda _: None,
 ) -> ChunkCounts:
     """Make the generation serve `documents`.
 
@@ -103,11 +104,7 @@ def write_revisions(
     for plan in planned:
         if plan.revision.extract is not None:
             clients.blobs.put(extracts.blob_name(plan.revision.extract_hash), plan.revision.extract)
-    rows = [
-        Row(row["row_id"], row["chunk_id"], plan.revision.doc_key, plan.revision.allow, row_tokens(row["heading"], row["text"]), vectors[row["embed_hash"]])
-        for plan in planned
-        for row in plan.fresh
-    ]
+    rows = [_store_row(plan.revision, row, vectors[row["embed_hash"]]) for plan in planned for row in plan.fresh]
     clients.store.upsert(generation_id, rows)
     clients.reached("written")
     with clients.database.write() as connection:
@@ -124,6 +121,11 @@ def write_revisions(
     clients.reached("cleared")
     total = sum(len(plan.rows) for plan in planned)
     return ChunkCounts(embedded=embedded, reused=total - embedded, written=len(rows), deleted=len(gone))
+
+
+def _store_row(revision: Revision, row: Mapping[str, Any], vector: Vector) -> Row:
+    words = row_tokens(row["heading"], row["text"])
+    return Row(row["row_id"], row["chunk_id"], revision.doc_key, revision.allow, words, vector)
 
 
 def row_tokens(heading: str, text: str) -> tuple[str, ...]:
@@ -211,7 +213,7 @@ def _switch(connection: Connection, generation_id: str, fence: int, plan: _Plann
 
 
 def delete_documents(
-    clients: IndexClients, lease: Lease, doc_keys: Sequence[str], *, still_valid: Callable[[Connection], None] = lambda connection: None
+    clients: IndexClients, lease: Lease, doc_keys: Sequence[str], *, still_valid: Callable[[Connection], None] = lambda _: None
 ) -> ChunkCounts:
     """Remove documents from every generation; invisible before the first row goes."""
     with clients.database.read() as connection:
@@ -236,7 +238,7 @@ def delete_documents(
     return ChunkCounts(deleted=sum(map(len, going.values())))
 
 
-def recover(clients: IndexClients, lease: Lease, *, generation_ids: Sequence[str]) -> int:
+def recover(clients: IndexClients, *, generation_ids: Sequence[str]) -> int:
     """Finish what an earlier run left behind; returns the number of rows that had to go.
 
     Rows that an intent names and the ledger does not are removed. Whether they were ever written does not matter. Their

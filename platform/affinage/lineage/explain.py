@@ -33,7 +33,9 @@ def explain(connection: Connection, answer_id: str, *, reader: Reader | None) ->
         If there is no such answer, or it is not for this reader.
     """
     found = find_answer(connection, answer_id)
-    operator = reader is None or (found is not None and "operator" in roles_of(connection, who=reader, organisation_name=found.organisation))
+    operator = reader is None or (
+        found is not None and "operator" in roles_of(connection, who=reader, organisation_name=found.organisation)
+    )
     if found is None or (reader is not None and reader.user != found.user_name and not operator):
         raise UnknownObjectError("answer", answer_id, hint="Answer ids are printed by `affinage ask`.")
     origin = origins_of(connection, variant_id=found.variant_id, generations=found.generations, detailed=operator)

@@ -7,7 +7,7 @@ that was trained on such rows is tainted, which keeps it from being promoted. Do
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ from affinage.database.tables.feedback import feedback
 from affinage.database.tables.registry import variant
 from affinage.datasets.snapshots import blob_name
 from affinage.datasets.splits import row_group, user_group
+from affinage.errors import ConflictError
 
+ATTEMPTS = 5
 STALE = "stale_blobs"
 # Manifest key: files that a snapshot no longer needs and that are still to be deleted.
 
@@ -56,22 +58,34 @@ def forget_user(database: Database, blobs: BlobStore, *, user: str, dry_run: boo
     dry_run
         Count and name only.
     """
-    with database.read() as connection:
-        report = affected(connection, user=user)
-        examples = _examples(connection, user=user)
-        files = _files(connection, report.tainted_snapshots)
-    if dry_run:
-        return report
-    # The new files first: a crash leaves a file that nothing names, and the next run does the rest.
-    cleaned = {name: _without(blobs, file, examples.get(name, frozenset())) for name, file in files.items()}
+    for _ in range(ATTEMPTS):
+        with database.read() as connection:
+            report = affected(connection, user=user)
+            examples = _examples(connection, user=user)
+            files = _files(connection, report.tainted_snapshots)
+        if dry_run:
+            return report
+        # The new files first: a crash leaves files that nothing names, and the next run does the rest.
+        cleaned = {name: _without(blobs, file, examples[name]) for name, file in files.items()}
+        done = _remove_all(database, user=user, examples=examples, cleaned=cleaned)
+        if done is not None:
+            sweep_stale_files(database, blobs)
+            return done
+    raise ConflictError(f"Datasets with rows of `{user}` keep being built.", hint="Run the command again.", retryable=True)
+
+
+def _remove_all(
+    database: Database, *, user: str, examples: Mapping[str, frozenset[str]], cleaned: Mapping[str, str]
+) -> ForgetReport | None:
+    """Do it in one transaction; None, and nothing done, when a dataset was built since the files were written."""
     with database.write() as connection:
-        # Counted again under the lock: an answer may have come in between.
+        if _examples(connection, user=user) != examples:
+            return None
         report = affected(connection, user=user)
         for name in report.tainted_snapshots:
-            _taint_snapshot(connection, name, blob=cleaned.get(name))
+            _taint_snapshot(connection, name, blob=cleaned[name])
         _taint_adapters(connection, report.tainted_adapters)
         _remove(connection, user=user, example_ids=sorted({i for ids in examples.values() for i in ids}))
-    sweep_stale_files(database, blobs)
     return report
 
 
@@ -130,10 +144,10 @@ def _without(blobs: BlobStore, file: str, example_ids: frozenset[str]) -> str:
     return blob_name(data)
 
 
-def _taint_snapshot(connection: Connection, dataset_id: str, *, blob: str | None) -> None:
+def _taint_snapshot(connection: Connection, dataset_id: str, *, blob: str) -> None:
     row = connection.execute(select(dataset.c.blob, dataset.c.manifest).where(dataset.c.dataset_id == dataset_id)).one()
     values: dict[str, Any] = {"tainted": True}
-    if blob is not None and blob != row.blob:
+    if blob != row.blob:
         values |= {"blob": blob, "manifest": {**row.manifest, STALE: [*row.manifest.get(STALE, ()), row.blob]}}
     connection.execute(update(dataset).where(dataset.c.dataset_id == dataset_id).values(**values))
 

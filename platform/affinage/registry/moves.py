@@ -72,7 +72,7 @@ def move_champion(
     ConflictError
         If the champion has moved since.
     RefusedError
-        If the variant is tainted, or has an adapter that is not countersigned.
+        If the variant is tainted or retired, or has an adapter that is not countersigned.
     UnknownObjectError
         If the assistant has no such variant.
     """
@@ -142,8 +142,27 @@ def set_candidate(
     return move_id
 
 
+def retire_variant(connection: Connection, *, variant_id: str, now: datetime) -> bool:
+    """Make sure that the variant never serves again; returns whether it could until now.
+
+    Raises
+    ------
+    RefusedError
+        If it serves now.
+    """
+    serving = connection.execute(select(serving_pointer.c.assistant).where(serving_pointer.c.variant_id == variant_id)).scalar()
+    if serving is not None:
+        raise RefusedError(
+            f"Variant `{variant_id}` is not retired.",
+            reasons=[f"It serves `{serving}` now."],
+            hint=f"Promote another one or roll back first: `affinage adapter rollback {serving}`.",
+        )
+    same = (variant.c.variant_id == variant_id) & variant.c.retired_at.is_(None)
+    return connection.execute(update(variant).where(same).values(retired_at=now)).rowcount == 1
+
+
 def check_may_serve(connection: Connection, *, assistant: str, variant_id: str) -> None:
-    """Refuse a variant that is not the assistant's, is tainted, or whose adapter is not countersigned."""
+    """Refuse a variant that is not the assistant's, is tainted or retired, or whose adapter is not countersigned."""
     row = connection.execute(select(variant).where(variant.c.variant_id == variant_id, variant.c.assistant == assistant)).first()
     if row is None:
         raise UnknownObjectError("variant", f"{variant_id} of {assistant}", hint="`affinage adapter list` shows the variants.")
@@ -152,6 +171,10 @@ def check_may_serve(connection: Connection, *, assistant: str, variant_id: str) 
             f"Variant `{variant_id}` may not serve.",
             reasons=["It learned from data that has to be forgotten."],
             hint="Build the dataset again and train anew.",
+        )
+    if row.retired_at is not None:
+        raise RefusedError(
+            f"Variant `{variant_id}` may not serve.", reasons=["It was retired."], hint="Promote another one, or train anew."
         )
     if row.adapter is not None and row.countersignature is None:
         raise RefusedError(

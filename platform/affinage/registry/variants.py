@@ -50,6 +50,7 @@ class StoredVariant:
     gate_id: str | None
     countersigned_at: datetime | None
     tainted: bool
+    retired_at: datetime | None
     created_at: datetime
 
     @property
@@ -170,5 +171,6 @@ def _stored(row: Any) -> StoredVariant:
         gate_id=row.gate_id,
         countersigned_at=row.countersigned_at,
         tainted=row.tainted,
+        retired_at=row.retired_at,
         created_at=row.created_at,
     )

@@ -89,7 +89,7 @@ def chat_routes(parts: Parts) -> list[Route]:
         asked = decode(await read_body(request), ChatRequest)
         return await _complete(parts, asked, caller)
 
-    async def models(request: Request, caller: Caller) -> Response:
+    async def models(_request: Request, caller: Caller) -> Response:
         specs = await parts.quick.run(lambda: parts.answering.assistants(caller.user, groups=caller.groups))
         return json_response({"object": "list", "data": [_model(spec) for spec in specs]})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,9 +16,12 @@ from starlette.routing import Route
 from affinage.answers.citations import PUBLIC_KEYS
 from affinage.answers.records import Answer, find_answer
 from affinage.answers.refusal import dont_know
+from affinage.database.tables.index import document as document_table
+from affinage.documents.blocks import ExtractedDocument
 from affinage.errors import UnknownObjectError
 from affinage.identity.directory import reader_of
 from affinage.identity.rights import Reader
+from affinage.index.generations import serving_generations
 from affinage.index.reading import current_passage, document_text
 from affinage.serving.callers import Caller
 from affinage.serving.parts import Parts, json_response, route
@@ -76,6 +79,34 @@ def _shown(connection: Connection, answer: Answer, who: Reader) -> dict[str, Any
 
 
 def _document(parts: Parts, name: str, caller: Caller) -> dict[str, Any]:
+    source, _, path = name.partition("/")
     with parts.database.read() as connection:
         who = reader_of(connection, user=caller.user, groups=caller.groups)
-        return document_text(connection, name, principals=who.principals)
+        doc_key = connection.execute(
+            select(document_table.c.doc_key).where(document_table.c.source == source, document_table.c.path == path)
+        )
+        found = document_text(
+            connection,
+            parts.blobs,
+            str(doc_key.scalar() or ""),
+            generations=serving_generations(connection, [source]),
+            principals=who.principals,
+        )
+    if found is None:
+        raise UnknownObjectError("document", name)
+    return {
+        "document": found.document,
+        "title": found.title,
+        "language": found.language,
+        "text": found.content.text,
+        "pages": _pages(found.content),
+    }
+
+
+def _pages(content: ExtractedDocument) -> list[dict[str, int]]:
+    """Where each page begins in the text; empty for a format without pages."""
+    starts: dict[int, int] = {}
+    for block, (start, _) in zip(content.blocks, content.spans(), strict=True):
+        if block.page is not None:
+            starts.setdefault(block.page, start)
+    return [{"page": page, "start": start} for page, start in sorted(starts.items())]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from affinage.blobs import BlobStore
 from affinage.database.engine import Database
 from affinage.errors import (
     AffinageError,
@@ -57,13 +57,13 @@ class Parts:
     """
 
     database: Database
+    blobs: BlobStore
     answering: Answering
     writer: GroupWriter
     sessions: Sessions
     metrics: Metrics
     now: Callable[[], datetime]
     new_id: Callable[[], str]
-    source_roots: tuple[Path, ...] = ()
     quick: Pool = field(default_factory=lambda: Pool("quick", threads=4, waiting=256, timeout_seconds=10))
     slow: Pool = field(default_factory=lambda: Pool("slow", threads=8, waiting=64, timeout_seconds=120))
     state: State = field(default_factory=State)
@@ -98,8 +98,7 @@ def json_response(content: object, *, status: int = 200, headers: Mapping[str, s
 
 def error_body(error: AffinageError) -> dict[str, Any]:
     """The error as OpenAI's clients expect it."""
-    status, kind, code = _classified(error)
-    del status
+    _, kind, code = _classified(error)
     message = f"{error.message} {error.hint}".strip()
     return {"error": {"message": message, "type": kind, "code": error.fields.get("code", code), "param": error.fields.get("param")}}
 
@@ -115,26 +114,26 @@ def error_response(error: AffinageError) -> Response:
     return json_response(error_body(error), status=status, headers=headers)
 
 
+# Class of error: status, `type` and `code` of OpenAI's error object. The first that fits.
+_CLASSES: tuple[tuple[type[AffinageError], int, str, str], ...] = (
+    (UnknownObjectError, 404, "invalid_request_error", "not_found"),
+    (UsageError, 400, "invalid_request_error", "invalid_request"),
+    (NotAuthenticatedError, 401, "invalid_request_error", "invalid_api_key"),
+    (NotAllowedError, 403, "permission_error", "not_allowed"),
+    (RefusedError, 403, "permission_error", "refused"),
+    (ConflictError, 409, "invalid_request_error", "conflict"),
+    (DocumentError, 422, "invalid_request_error", "document"),
+    (DependencyError, 503, "service_unavailable_error", "unavailable"),
+    (AffinageError, 500, "server_error", "internal_error"),
+)
+
+
 def _classified(error: AffinageError) -> tuple[int, str, str]:
+    status, kind, code = next(entry[1:] for entry in _CLASSES if isinstance(error, entry[0]))
     given = error.fields.get("status")
-    status = given if isinstance(given, int) else None
-    match error:
-        case UnknownObjectError():
-            return 404, "invalid_request_error", "model_not_found" if error.fields.get("kind") == "assistant" else "not_found"
-        case UsageError():
-            return status or 400, "invalid_request_error", "invalid_request"
-        case NotAuthenticatedError():
-            return 401, "invalid_request_error", "invalid_api_key"
-        case NotAllowedError() | RefusedError():
-            return 403, "permission_error", "not_allowed"
-        case ConflictError():
-            return status or 409, "invalid_request_error", "conflict"
-        case DocumentError():
-            return 422, "invalid_request_error", error.reason
-        case DependencyError():
-            return 503, "service_unavailable_error", "unavailable"
-        case _:
-            return 500, "server_error", "internal_error"
+    if error.fields.get("kind") == "assistant":
+        code = "model_not_found"
+    return given if isinstance(given, int) else status, kind, code
 
 
 async def read_body(request: Request) -> bytes:

@@ -29,7 +29,7 @@ class _Server(uvicorn.Server):
         self._parts = parts
         self._draining: asyncio.Task[None] | None = None
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """First signal: drain. Second: stop."""
         # Not kept in `_captured_signals`: uvicorn would raise it again, and an orderly end would look like a crash.
         if self._parts.state.draining or not self.started:

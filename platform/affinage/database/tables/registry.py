@@ -34,6 +34,8 @@ variant = Table(
     # Set when verification and gate passed; engines load only countersigned adapters.
     Column("countersigned_at", Instant),
     Column("countersignature", String),
+    # A retired variant never serves again.
+    Column("retired_at", Instant),
     Column("tainted", Boolean, nullable=False, default=False),
     Column("created_at", Instant, nullable=False),
     Index(None, "assistant"),

@@ -56,8 +56,8 @@ class ExactStore:
     def lexical_candidates(self, generation: str, tokens: Sequence[str], *, rights: Rights, limit: int) -> list[LexicalHit]:
         """Look into every visible row."""
         rank = {token: position for position, token in reversed(list(enumerate(tokens)))}
-        found = [(min(rank[t] for t in row.tokens if t in rank), row) for row in self._visible(generation, rights) if rank.keys() & row.tokens]
-        found.sort(key=lambda pair: pair[0])
+        holding = [row for row in self._visible(generation, rights) if rank.keys() & row.tokens]
+        found = sorted(((min(rank[t] for t in row.tokens if t in rank), row) for row in holding), key=lambda pair: pair[0])
         return [LexicalHit(row.row_id, row.chunk_id, row.tokens) for _, row in found[:limit]]
 
     def scan(self, generation: str) -> Iterator[Row]:

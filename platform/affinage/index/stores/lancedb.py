@@ -70,7 +70,7 @@ class LanceStore:
         table = self._table(generation)
         if table is None:
             return
-        with _converted(f"delete from generation `{generation}`"):
+        with _converted(f"remove rows of generation `{generation}`"):
             for part in _parts(row_ids):
                 table.delete(f"row_id IN ({part})")
 
@@ -169,7 +169,7 @@ class LanceStore:
         if table is None:
             return
         with _converted(f"compact generation `{generation}`"):
-            if table.stats().fragment_stats.num_small_fragments >= WRITES_BETWEEN_MAINTENANCE:
+            if table.stats()["fragment_stats"]["num_small_fragments"] >= WRITES_BETWEEN_MAINTENANCE:
                 table.optimize(cleanup_older_than=KEEP_VERSIONS)
 
     def _connect(self) -> Any:

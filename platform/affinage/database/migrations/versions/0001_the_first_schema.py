@@ -295,6 +295,7 @@ def upgrade() -> None:
         sa.Column("gate_id", sa.String(), nullable=True),
         sa.Column("countersigned_at", Instant(), nullable=True),
         sa.Column("countersignature", sa.String(), nullable=True),
+        sa.Column("retired_at", Instant(), nullable=True),
         sa.Column("tainted", sa.Boolean(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("variant_id", name=op.f("pk_variant")),

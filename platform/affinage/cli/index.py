@@ -1,0 +1,131 @@
+"""`affinage index`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from affinage.cli.context import installation
+from affinage.cli.output import JsonFlag, emit, note
+from affinage.errors import AffinageError
+
+index = typer.Typer(no_args_is_help=True, help="What is searched: sync, check, build, switch.\n\nExample: affinage index sync handbook")
+
+SourceArgument = Annotated[str, typer.Argument(help="Name of a declared source.")]
+NOTHING_DECLARED = "No source is declared. Declare one in YAML and run `affinage apply -f FILE`."
+
+
+@index.command("sync")
+def sync(
+    sources: Annotated[list[str] | None, typer.Argument(help="Names of sources; all when none is named.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost, and do nothing.")] = False,
+    confirm_deletes: Annotated[bool, typer.Option("--confirm-deletes", help="Delete even when very many documents are missing.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Index what changed, and nothing else. Exits 3 when deletions wait for confirmation.
+
+    Example: affinage index sync handbook --dry-run
+    """
+    with installation() as app:
+        report = app.sync(*(sources or ()), dry_run=dry_run, confirm_deletes=confirm_deletes, progress=note)
+        with app.database.read() as connection:
+            from affinage.index.sources import declared_sources, source_status
+
+            names = list(dict.fromkeys(sources or ())) or declared_sources(connection)
+            failures = [(name, failure) for name in names for failure in source_status(connection, name).failures]
+    result = report.as_dict()
+    if not names:
+        note(NOTHING_DECLARED)
+    for name, failure in failures:
+        note(f"{name}/{failure['path']}: {failure['message']}")
+    counts = (f"{title:9} " + ", ".join(f"{v} {k}" for k, v in result[title].items()) for title in ("documents", "chunks"))
+    cost = [f"would embed {report.tokens} tokens in about {report.estimated_seconds} s"] if dry_run else []
+    emit(result, as_json=json_output, lines=[f"{report.status} in {report.seconds} s", *counts, *cost])
+    if report.status == "held":
+        note(f"{report.documents.held} documents are missing and were not deleted. If they are gone for good: add `--confirm-deletes`.")
+        raise typer.Exit(3)
+
+
+@index.command("status")
+def status(json_output: JsonFlag = False) -> None:
+    """Show what each source holds, which generation serves it and what could not be read.
+
+    Example: affinage index status
+    """
+    from affinage.index.sources import declared_sources, source_status
+
+    with installation() as app, app.database.read() as connection:
+        found = [source_status(connection, name) for name in declared_sources(connection)]
+    if not found:
+        note(NOTHING_DECLARED)
+    lines = [
+        f"{s.source}: {s.documents} documents, {s.failed} failed, {s.chunks} chunks, generation {s.generation or '-'} ({s.embedder or '-'})"
+        for s in found
+    ]
+    emit({"sources": [s.as_dict() for s in found]}, as_json=json_output, lines=lines)
+
+
+@index.command("verify")
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what differs, from the vector cache.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Compare the vector store with the ledger row by row. Exits 1 when something differs and was not repaired.
+
+    Example: affinage index verify --repair
+    """
+    from affinage.index.verify import verify as run
+
+    with installation() as app:
+        report = run(app.index_clients(progress=note), repair=repair)
+    if report.found > report.repaired:
+        raise AffinageError(
+            f"The vector store differs from the ledger: {report.missing} rows missing, {report.orphaned} orphaned, {report.stale} stale.",
+            hint="Run `affinage index verify --repair`.",
+        )
+    line = ", ".join(f"{count} {name}" for name, count in report.as_dict().items())
+    emit(report.as_dict(), as_json=json_output, lines=[line])
+
+
+@index.command("rebuild")
+def rebuild(source: SourceArgument, json_output: JsonFlag = False) -> None:
+    """Build a generation of SOURCE with the declared embedder beside the one that serves; nothing is switched.
+
+    Example: affinage index rebuild handbook
+    """
+    with installation() as app:
+        report = app.build_generation(source, progress=note)
+    line = f"Generation {report.generation_id} is {report.state}: {report.documents} documents, {report.chunks.embedded} chunks embedded."
+    hint = [f"Make it serve: affinage index switch {source}"] if report.state == "ready" else []
+    emit(report.as_dict(), as_json=json_output, lines=[line, *hint])
+
+
+@index.command("switch")
+def switch(
+    source: SourceArgument,
+    generation: Annotated[str | None, typer.Option("--generation", help="Which one; default: the newest that is ready.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Make a built generation of SOURCE serve, after checking it; the former one is kept for `rollback`.
+
+    Example: affinage index switch handbook
+    """
+    from affinage.index.generations import switch as run
+
+    with installation() as app:
+        report = run(app.index_clients(progress=note), source, generation_id=generation)
+    emit(report.as_dict(), as_json=json_output, lines=[f"Generation {report.generation_id} serves {source}."])
+
+
+@index.command("rollback")
+def rollback(source: SourceArgument, json_output: JsonFlag = False) -> None:
+    """Make the generation serve that served SOURCE before the last switch.
+
+    Example: affinage index rollback handbook
+    """
+    from affinage.index.generations import rollback as run
+
+    with installation() as app:
+        report = run(app.index_clients(progress=note), source)
+    emit(report.as_dict(), as_json=json_output, lines=[f"Generation {report.generation_id} serves {source}."])

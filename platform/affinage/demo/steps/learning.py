@@ -1,0 +1,119 @@
+"""Feedback becomes rows, rows become adapters, held-out rows decide, and a better embedding serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from affinage.datasets.build import build_dataset
+from affinage.datasets.read import load_rows
+from affinage.datasets.rows import Kind
+from affinage.declarations.repository import get_assistant
+from affinage.demo.corpus import SOURCE
+from affinage.demo.damage import damage_adapter
+from affinage.demo.declarations import APPELS, GUICHET
+from affinage.demo.people import cites
+from affinage.demo.steps.people import tour_questions
+from affinage.demo.tour import SEED, Tour
+from affinage.errors import RefusedError
+
+LEARNERS: dict[str, Kind] = {GUICHET: "embedding", APPELS: "extraction"}
+
+
+def datasets(tour: Tour) -> dict[str, Any]:
+    """Build both snapshots; too few rows is an answer, not a fault."""
+    result: dict[str, Any] = {}
+    for assistant, kind in LEARNERS.items():
+        with tour.app.database.read() as connection:
+            spec = get_assistant(connection, assistant)
+        try:
+            snapshot = build_dataset(tour.app.database, tour.app.blobs, assistant=spec, kind=kind, now=tour.app.now)
+        except RefusedError as refused:
+            result[kind] = {"refused": refused.message}
+            continue
+        tour.facts[f"{kind}_dataset"] = snapshot
+        result[kind] = {"dataset_id": snapshot.dataset_id, "counts": dict(snapshot.counts), "rejected": dict(snapshot.rejected)}
+    return result
+
+
+def tune(tour: Tour) -> dict[str, Any]:
+    """Two trainings at once, each in a process with one thread."""
+    tour.app.release_models()  # their memory is for the trainings
+    runs = {
+        kind: tour.flow("tune", "--assistant", assistant, "--kind", kind)
+        for assistant, kind in LEARNERS.items()
+        if f"{kind}_dataset" in tour.facts
+    }
+    result: dict[str, Any] = {}
+    for kind, run in runs.items():
+        trained = run.result()
+        tour.facts[f"{kind}_variant"] = trained["variant"]
+        result[kind] = {
+            "adapter": trained["adapter"],
+            "model_version": trained["model_version"],
+            "seconds": round(trained["seconds"], 1),
+            "peak_gib": round(trained["peak_rss_bytes"] / 2**30, 2),
+        }
+    return result
+
+
+def gate(tour: Tour) -> dict[str, Any]:
+    """Judge both adapters on held-out rows, and a damaged copy of one: the gate must see the difference."""
+    variants = {kind: tour.facts[f"{kind}_variant"] for kind in LEARNERS.values() if f"{kind}_variant" in tour.facts}
+    if "extraction" in variants:
+        variants["damaged"] = _damaged(tour, variants["extraction"])
+    arguments = [argument for variant in variants.values() for argument in ("--variant", variant)]
+    reports = tour.flow("evaluate", *arguments).result()["evaluations"]
+    result: dict[str, Any] = {}
+    for (name, _), report in zip(variants.items(), reports, strict=True):
+        metrics = report["metrics"]
+        result[name] = {
+            "gate": report["gate"],
+            "reasons": report["reasons"],
+            "metric": metrics["primary"],
+            "before": metrics["control"],
+            "after": metrics["candidate"],
+            "difference": metrics["difference"],
+            "interval": metrics["interval"],
+            "rows": metrics["items"],
+            "documents" if name == "embedding" else "users": metrics["clusters"],
+            "others": {key: f"{found['control']:.3f} → {found['candidate']:.3f}" for key, found in metrics["others"].items()},
+        }
+        tour.facts[f"{name}_passed"] = report["gate"] == "passed"
+    return result
+
+
+def reindex(tour: Tour) -> dict[str, Any]:
+    """Build a generation with the adapted embedder beside the old one, switch, and ask the held-out questions again."""
+    if not tour.facts.get("embedding_passed"):
+        return {"skipped": "the embedding adapter did not pass its gate; the old generation serves"}
+    snapshot = tour.facts["embedding_dataset"]
+    held_out = {row.question for row in load_rows(tour.app.blobs, snapshot, "test")}
+    asked = [question for question in tour_questions(tour) if question.text in held_out]
+    before = _first_hits(tour, asked)
+    built = tour.app.serve_embedding(tour.facts["embedding_variant"], source=SOURCE)
+    after = _first_hits(tour, asked)
+    return {
+        "generation": built.generation_id,
+        "chunks_embedded": built.chunks.embedded,
+        "held_out_questions": len(asked),
+        "right_passage_first_before": before,
+        "right_passage_first_after": after,
+    }
+
+
+def _first_hits(tour: Tour, asked: list[Any]) -> float:
+    right = 0
+    for question in asked:
+        hits = tour.app.answering.search(GUICHET, question.text, user=question.user, k=1)
+        right += any(cites(question, [{"document": hit.document, "quote": hit.text}]) for hit in hits)
+    return round(right / max(len(asked), 1), 3)
+
+
+def _damaged(tour: Tour, variant: str) -> str:
+    folder = tour.app.adapter_folder(variant)
+    out = tour.folder / "damaged"
+    damage_adapter(folder, out, np.random.default_rng(SEED))
+    registered: str = tour.app.register_adapter(out, assistant=APPELS).variant
+    return registered

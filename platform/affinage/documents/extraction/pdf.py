@@ -1,0 +1,164 @@
+"""PDF with a text layer, read by pypdfium2: the lines of each page with their place and font. `layout.py` makes blocks of them."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from affinage.documents.extraction.decoding import clean, one_line
+from affinage.documents.extraction.dispatch import Extraction
+from affinage.documents.extraction.layout import HYPHEN, Cell, Line, blocks_of
+from affinage.documents.extraction.limits import MAX_CHARACTERS, MAX_PAGES
+from affinage.errors import DocumentError
+
+_PDFIUM = threading.Lock()
+# PDFium is not thread-safe, not even across documents.
+_LINE_HYPHENS = (0xFFFE, 0x02)
+# What PDFium gives for a hyphen at which it saw a word go on in the next line.
+_CELL_GAP = 1.0
+# Times the font size: more than justified text usually leaves between words.
+_BOLD_WEIGHT = 600
+_LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
+_JUNK_TITLES = ("untitled", "(anonymous)", "anonymous", "microsoft word", "document", "sans titre", "(unspecified)", "powerpoint")
+
+
+def read(data: bytes, *, path: str) -> Extraction:
+    """Blocks of a PDF, each with its page; the title of its properties.
+
+    Raises
+    ------
+    DocumentError
+        `password`, `damaged`, `too_large`; `no_text` when no page has text, as in a scan.
+    """
+    with _PDFIUM, _opened(data, path) as document:
+        if len(document) > MAX_PAGES:
+            raise DocumentError(path, "too_large", f"{path} has {len(document)} pages, more than {MAX_PAGES}.", hint="Split it.")
+        pages = list(_pages(document, path))
+        title = _title(document)
+    blocks = blocks_of(pages)
+    if not blocks:
+        message = f"{path} has {len(pages)} pages and no text: it is probably a scan without a text layer."
+        raise DocumentError(path, "no_text", message, hint="Run it through text recognition (OCR) and store the result in its place.")
+    return Extraction(tuple(blocks), title)
+
+
+@contextmanager
+def _opened(data: bytes, path: str) -> Iterator[Any]:
+    import pypdfium2  # noqa: PLC0415 - heavy
+
+    try:
+        document = pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        if getattr(error, "err_code", None) == pypdfium2.raw.FPDF_ERR_PASSWORD or "password" in str(error).lower():
+            hint = "Save a copy without password in the source."
+            raise DocumentError(path, "password", f"{path} is protected by a password.", hint=hint) from error
+        raise _damaged(path) from error
+    try:
+        yield document
+    except pypdfium2.PdfiumError as error:
+        raise _damaged(path) from error
+    finally:
+        document.close()
+
+
+def _damaged(path: str) -> DocumentError:
+    return DocumentError(path, "damaged", f"{path} is not a readable PDF.", hint="Open it in a viewer and save it anew.")
+
+
+def _title(document: Any) -> str:  # noqa: ANN401 - the library has no types
+    title = one_line(clean(document.get_metadata_value("Title") or ""))
+    return "" if title.lower().startswith(_JUNK_TITLES) else title
+
+
+def _pages(document: Any, path: str) -> Iterator[list[Line]]:  # noqa: ANN401
+    characters = 0
+    for number in range(len(document)):
+        page = document[number]
+        text_page = page.get_textpage()
+        try:
+            characters += text_page.count_chars()
+            if characters > MAX_CHARACTERS:
+                raise DocumentError(path, "too_large", f"{path} has more than {MAX_CHARACTERS} characters.", hint="Split it.")
+            yield list(_PageReader(text_page, number + 1, page.get_height()).lines())
+        finally:
+            text_page.close()
+            page.close()
+
+
+class _PageReader:
+    """Reads one page character by character, in the order of its content stream."""
+
+    def __init__(self, text_page: Any, number: int, height: float) -> None:  # noqa: ANN401
+        import pypdfium2.raw as raw  # noqa: PLC0415
+
+        self._raw, self._page, self._number, self._height = raw, text_page, number, height
+        self._left, self._right, self._bottom, self._top, self._x, self._y = (ctypes.c_double() for _ in range(6))
+        self._matrix = raw.FS_MATRIX()
+        self._font, self._flags = ctypes.create_string_buffer(128), ctypes.c_int()
+
+    def lines(self) -> Iterator[Line]:
+        """Lines as PDFium sees them: it ends one where the baseline changes."""
+        start, count = 0, self._page.count_chars()
+        codes = [self._raw.FPDFText_GetUnicode(self._page, index) for index in range(count)]
+        for index, code in enumerate([*codes, 10]):
+            if code in (10, 13) or code in _LINE_HYPHENS:
+                line = self._line(codes, start, index + (code in _LINE_HYPHENS))
+                if line is not None:
+                    yield line
+                start = index + 1
+
+    def _line(self, codes: list[int], first: int, last: int) -> Line | None:
+        cells: list[Cell] = []
+        text: list[str] = []
+        sizes: list[float] = []
+        bold = counted = 0
+        left = right = baseline = 0.0
+        size = 0.0
+        for index in range(first, last):
+            code = codes[index]
+            character = HYPHEN if code in _LINE_HYPHENS else chr(code) if code else ""
+            if not character.strip():
+                text.append(" ")
+                continue
+            if code not in _LINE_HYPHENS:
+                self._raw.FPDFText_GetCharBox(self._page, index, self._left, self._right, self._bottom, self._top)
+            if not counted or counted % 8 == 0 or text[-1:] == [" "]:
+                size, is_bold = self._look(index)
+                sizes.append(size)
+                bold += is_bold
+            if not counted:
+                left = self._left.value
+                self._raw.FPDFText_GetCharOrigin(self._page, index, self._x, self._y)
+                baseline = self._y.value
+            elif text[-1:] == [" "] and self._left.value - right > _CELL_GAP * max(size, 1.0):
+                cells.append(Cell(left, right, _joined(text)))
+                text, left = [], self._left.value
+            counted += 1
+            right = self._right.value
+            text.append(character)
+        if not counted:
+            return None
+        cells.append(Cell(left, right, _joined(text)))
+        return Line(
+            page=self._number, cells=tuple(cells), baseline=baseline, height=self._height,
+            size=round(2 * sorted(sizes)[len(sizes) // 2]) / 2, bold=2 * bold > len(sizes),
+        )  # fmt: skip
+
+    def _look(self, index: int) -> tuple[float, bool]:
+        """Font size as drawn, and whether the font is bold."""
+        self._raw.FPDFText_GetMatrix(self._page, index, self._matrix)
+        scale = (self._matrix.c**2 + self._matrix.d**2) ** 0.5 or 1.0
+        size = self._raw.FPDFText_GetFontSize(self._page, index) * scale
+        self._raw.FPDFText_GetFontInfo(self._page, index, self._font, len(self._font), self._flags)
+        name = self._font.value.lower()
+        heavy = self._raw.FPDFText_GetFontWeight(self._page, index) >= _BOLD_WEIGHT
+        return size, heavy or b"bold" in name or b"black" in name or b"heavy" in name
+
+
+def _joined(characters: list[str]) -> str:
+    # Characters beyond the first plane come as two halves.
+    text = "".join(characters).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return one_line(clean(text.replace("\uf0b7", "•").translate(_LIGATURES)))

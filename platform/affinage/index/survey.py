@@ -1,0 +1,135 @@
+"""The first half of a sync: what is listed against what is known. Reads, and writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from affinage.database.engine import Database
+from affinage.declarations.model import SourceSpec
+from affinage.documents.blocks import ExtractedDocument
+from affinage.documents.extraction import EXTRACT_FINGERPRINT, extract, format_of
+from affinage.documents.sources import FolderSource, Listed, allow_of
+from affinage.errors import DocumentError
+from affinage.index import ledger
+from affinage.index.identity import raw_hash
+from affinage.index.plan import Known, join, match_moves, must_hold
+
+AllowOf = Callable[[str], tuple[str, ...]]
+
+
+@dataclass
+class Survey:
+    """What one listing showed.
+
+    `suspects` have another signature than recorded, or one that may not be trusted: only their bytes can tell. `rights`
+    are documents whose access changed. `missing` are gone, moves not counted.
+    """
+
+    seen: int = 0
+    unsupported: int = 0
+    unchanged: int = 0
+    still_failed: int = 0
+    added: list[Listed] = field(default_factory=list)
+    suspects: list[tuple[Listed, Known]] = field(default_factory=list)
+    moved: list[tuple[Listed, Known]] = field(default_factory=list)
+    missing: list[Known] = field(default_factory=list)
+    rights: list[tuple[Known, tuple[str, ...]]] = field(default_factory=list)
+    held: bool = False
+    scan_started_ns: int = 0
+
+    def signature(self, listed: Listed) -> dict[str, int] | None:
+        """What to record of the listed signature: None when the file may still change without showing it."""
+        return listed.signature.as_json() if listed.signature.is_settled(self.scan_started_ns) else None
+
+
+def survey(database: Database, spec: SourceSpec, source: FolderSource) -> tuple[Survey, AllowOf]:
+    """List the source and compare it with the ledger; also the function that says who may read a path.
+
+    Raises
+    ------
+    DependencyError
+        If the listing is not complete: nothing is concluded from a part of it.
+    """
+    # The clock that file systems stamp with, not the one that tests move.
+    result = Survey(scan_started_ns=time.time_ns())
+    allow = allow_of(spec, source)
+    with database.read() as connection:
+        known = ledger.count_known(connection, spec.name)
+        _compare(connection, spec.name, source, allow, result)
+    if result.missing and result.added:
+        _find_moves(source, result)
+    result.held = must_hold(missing=len(result.missing), known=known, listed=result.seen)
+    return result, allow
+
+
+def _compare(connection: Connection, name: str, source: FolderSource, allow: AllowOf, result: Survey) -> None:
+    for listed, known in join(source.listing(), ledger.stream_known(connection, name)):
+        if listed is None:
+            if known is not None:
+                result.missing.append(known)
+            continue
+        result.seen += 1
+        if known is None:
+            if format_of(listed.path) is None:
+                result.unsupported += 1
+            else:
+                result.added.append(listed)
+            continue
+        label = allow(listed.path)
+        if label != known.allow:
+            result.rights.append((known, label))
+        if known.signature != listed.signature.as_json() or _worth_another_try(known):
+            result.suspects.append((listed, known))
+        elif known.failed:
+            result.still_failed += 1
+        else:
+            result.unchanged += 1
+
+
+def _worth_another_try(known: Known) -> bool:
+    return known.failed and (known.failure or {}).get("extractor") != EXTRACT_FINGERPRINT
+
+
+def _find_moves(source: FolderSource, result: Survey) -> None:
+    hashes = {}
+    for listed in result.added:
+        try:
+            hashes[listed.path] = raw_hash(source.read(listed.path))
+        except DocumentError:
+            continue  # reported when its turn comes
+    moves = match_moves(hashes, result.missing)
+    result.moved = [(listed, moves[listed.path]) for listed in result.added if listed.path in moves]
+    gone = {known.doc_key for known in moves.values()}
+    result.added = [listed for listed in result.added if listed.path not in moves]
+    result.missing = [known for known in result.missing if known.doc_key not in gone]
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One document after reading it: `document` is None when its bytes are those last indexed, or on failure."""
+
+    listed: Listed
+    known: Known | None
+    raw_hash: str | None
+    document: ExtractedDocument | None
+    failure: dict[str, Any] | None = None
+
+
+def inspect(source: FolderSource, found: Survey) -> Iterator[Inspected]:
+    """Read and extract what the survey could not judge by signature, one at a time."""
+    todo: list[tuple[Listed, Known | None]] = [*found.suspects, *((listed, None) for listed in found.added)]
+    for listed, known in todo:
+        digest = None
+        try:
+            data = source.read(listed.path)
+            digest = raw_hash(data)
+            same = known is not None and known.raw_hash == digest
+            yield Inspected(listed, known, digest, None if same else extract(data, path=listed.path))
+        except DocumentError as error:
+            failure = {"reason": error.reason, "message": error.message, "hint": error.hint, "extractor": EXTRACT_FINGERPRINT}
+            yield Inspected(listed, known, digest, None, failure)
