@@ -22,7 +22,7 @@ from affinage.wiring import Affinage
 def judge(variants: list[str]) -> list[dict[str, Any]]:
     """Compare each variant with its champion; the engines are loaded once for all of them."""
     app = Affinage(load_settings())
-    return [app.evaluate(variant).as_dict() for variant in variants]
+    return [app.evaluate_variant(variant).as_dict() for variant in variants]
 
 
 @flow(name="evaluate")

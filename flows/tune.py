@@ -34,7 +34,7 @@ def build(assistant: str, kind: Kind) -> str:
 @task(retries=1)
 def train(assistant: str, dataset: str) -> dict[str, Any]:
     """Train and register; a second try resumes the first."""
-    return Affinage(load_settings()).train(assistant, dataset=dataset, resume=True).as_dict()
+    return Affinage(load_settings()).train_adapter(assistant, dataset=dataset, resume=True).as_dict()
 
 
 @flow(name="tune")

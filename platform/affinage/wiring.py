@@ -6,6 +6,7 @@ ids and randomness are made here and passed in.
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +84,7 @@ class Affinage:
         self._generators: dict[str, Generator] = {}
         self._base_digests: dict[str, str] = {}
         self._packaged_bases: dict[str, Base] = {}
+        self._replies: dict[tuple[str | int | None, ...], list[str]] = {}
         for key, value in QUIET.items():
             os.environ.setdefault(key, value)
 
@@ -361,6 +363,7 @@ class Affinage:
                 generator=self._served_generator,
                 embedder=lambda stored: self.embedder(self._embedder_spec(stored)),
                 cache=self.cache,
+                replies=self._replies,
             ),
             variant_id=variant_id,
             dataset_id=dataset,
@@ -532,6 +535,12 @@ class Affinage:
         for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
             if not engine.startswith(("http://", "https://")):
                 self._served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])
+
+    def release_models(self) -> None:
+        """Give back the memory of loaded models; they are loaded again when they are needed."""
+        self._generators.clear()
+        self._embedders.clear()
+        gc.collect()
 
     def close(self) -> None:
         """Close what was opened."""

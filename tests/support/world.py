@@ -5,8 +5,12 @@ What is replaced is what needs a model: vectors, and the engine. `HostileGenerat
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import random
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,17 +56,26 @@ DECLARED: dict[str, Any] = {
 }
 
 
+@functools.cache
+def _migrated() -> Path:
+    """An empty database at the newest schema, made once for all worlds of a test run."""
+    file = Path(tempfile.mkdtemp(prefix="affinage-world-")) / "affinage.db"
+    atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
+    database = Database(f"sqlite:///{file}")
+    database.migrate()
+    database.close()
+    return file
+
+
 class World:
     """An installation with one source, `handbook`, whose documents are added by hand: one block, one chunk."""
 
     def __init__(self, folder: Path, *, generator: Generator | None = None) -> None:
+        shutil.copyfile(_migrated(), folder / "affinage.db")
         self.database = Database(f"sqlite:///{folder / 'affinage.db'}")
-        self.database.migrate()
         self.blobs = FolderBlobs(folder / "blobs")
         self.generator: Generator = generator or ScriptedGenerator([])
         self._ids = itertools.count(1)
-        self._hidden_ids = itertools.count(1)
-        self._commit_at = AT
         with self.database.write() as connection:
             declared = parse_declarations(DECLARED, folder=folder, origin="test")
             apply_declarations(connection, declared, now=AT)
@@ -87,7 +100,13 @@ class World:
         with self.database.write() as connection:
             connection.execute(
                 insert(ledger.document).values(
-                    doc_key=doc_key, source="handbook", path=path, title=made.title, language="en", allow=list(allow), state="indexed",
+                    doc_key=doc_key,
+                    source="handbook",
+                    path=path,
+                    title=made.title,
+                    language="en",
+                    allow=list(allow),
+                    state="indexed",
                     updated_at=AT,
                 )  # fmt: skip
             )
@@ -99,8 +118,18 @@ class World:
             for ordinal, (block, (start, end)) in enumerate(zip(blocks, made.spans(), strict=True)):
                 connection.execute(
                     insert(ledger.chunk).values(
-                        generation_id="g1", row_id=f"row-{path}-{ordinal}", chunk_id=f"chunk-{path}-{ordinal}", doc_key=doc_key, embed_hash="",
-                        ordinal=ordinal, page=page, start=start, end=end, spans=[[start, end]], heading="", text=block,
+                        generation_id="g1",
+                        row_id=f"row-{path}-{ordinal}",
+                        chunk_id=f"chunk-{path}-{ordinal}",
+                        doc_key=doc_key,
+                        embed_hash="",
+                        ordinal=ordinal,
+                        page=page,
+                        start=start,
+                        end=end,
+                        spans=[[start, end]],
+                        heading="",
+                        text=block,
                     )  # fmt: skip
                 )
         return doc_key

@@ -83,3 +83,7 @@ def main() -> None:
     except BrokenPipeError:
         code = 1
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -34,9 +34,7 @@ def list_(json_output: JsonFlag = False) -> None:
     if not found:
         note("No source is declared. Declare one in YAML and run `affinage apply -f FILE`.")
     totals = {key: sum(source.get(key) or 0 for source in found) for key in COUNTS}
-    lines = [
-        f"{s['name']}  {s['kind']}  {s['path']}  " + (s["error"] or ", ".join(f"{s[key]} {key}" for key in COUNTS)) for s in found
-    ]
+    lines = [f"{s['name']}  {s['kind']}  {s['path']}  " + (s["error"] or ", ".join(f"{s[key]} {key}" for key in COUNTS)) for s in found]
     emit({"sources": found, **totals}, as_json=json_output, lines=lines)
 
 

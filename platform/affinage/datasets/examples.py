@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from affinage.answers.prompts import Prompt, render
+from affinage.answers.prompts import Prompt, neutralised, render
 from affinage.answers.structured import canonical, parse_reply, problems
 from affinage.datasets.candidates import Candidate
 from affinage.datasets.rows import Kind
@@ -115,7 +115,8 @@ def _engine(judged: Judged, context: Context) -> str | None:
 def _accepted(judged: Judged) -> tuple[str, str] | None:
     """(target, kind of feedback it rests on): the correction, else the answer that was rated up."""
     if judged.said.correction is not None:
-        return judged.said.correction, "correction"
+        # A control token in a correction would end the model's turn early, or open another.
+        return neutralised(judged.said.correction), "correction"
     return (judged.answer["text"], "rating") if judged.said.rating == "up" else None
 
 
@@ -178,7 +179,7 @@ def _pairs(kind: Kind, judged: Judged, context: Context) -> list[Candidate]:
     said, text = judged.said, judged.answer["text"]
     pairs: list[tuple[str, str, str]] = []
     if said.correction is not None and said.correction != text:
-        pairs.append((said.correction, text, "correction"))
+        pairs.append((neutralised(said.correction), text, "correction"))
     if said.preferred_over is not None and context.sibling_texts.get(said.preferred_over, text) != text:
         pairs.append((text, context.sibling_texts[said.preferred_over], "preferred_over"))
     if not pairs:

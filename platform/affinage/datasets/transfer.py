@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
+from affinage.answers.prompts import neutralised
 from affinage.blobs import BlobStore
 from affinage.database.engine import Database
 from affinage.datasets.build import curate, settle
@@ -139,14 +140,18 @@ def _payload(line: Any, *, kind: str, assistant: AssistantSpec) -> tuple[dict[st
             messages, (chosen,), (rejected,) = line["input"]["messages"], line["preferred_output"], line["non_preferred_output"]
             pair = {"chosen": _content(chosen), "rejected": _content(rejected)}
         else:
-            messages, pair = line["messages"], {"chosen": line["chosen"], "rejected": line["rejected"]}
+            messages, pair = line["messages"], {key: _content({"content": line[key]}) for key in ("chosen", "rejected")}
         payload = {"messages": [_turn(message) for message in messages], **pair}
-        return payload, str(pair["chosen"]), None if all(isinstance(text, str) for text in pair.values()) else "schema"
-    messages, target = (line["messages"], line["target"]) if "target" in line else (line["messages"][:-1], _reply(line["messages"][-1]))
-    failed = None if isinstance(target, str) else "schema"
-    if kind in ("extraction", "classification") and failed is None:
+        return payload, pair["chosen"], None
+    messages, target = (
+        (line["messages"], _content({"content": line["target"]}))
+        if "target" in line
+        else (line["messages"][:-1], _reply(line["messages"][-1]))
+    )
+    failed = None
+    if kind in ("extraction", "classification"):
         target, failed = canonical_target(target, assistant.answer_schema)
-    return {"messages": [_turn(message) for message in messages], "target": target}, str(target), failed
+    return {"messages": [_turn(message) for message in messages], "target": target}, target, failed
 
 
 def _reply(message: Mapping[str, Any]) -> str:
@@ -159,7 +164,7 @@ def _content(message: Mapping[str, Any]) -> str:
     content = message["content"]
     if not isinstance(content, str):
         raise TypeError("only text can be imported")
-    return content
+    return neutralised(content)
 
 
 def _turn(message: Mapping[str, Any]) -> dict[str, str]:

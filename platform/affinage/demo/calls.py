@@ -82,7 +82,7 @@ def training_calls(seed: int = 20260302) -> tuple[Call, ...]:
         again = [str(reason) for reason in rng.permutation(REASONS)[: CALLS_PER_AGENT - len(REASONS)]]
         for turn, reason in enumerate([*REASONS, *again]):
             # A repeated reason comes with another product, so that no two calls of an agent tell the same.
-            product = wording.products[(turn + REASONS.index(reason)) % PRODUCTS_PER_AGENT]
+            product = wording.products[(REASONS.index(reason) + turn // len(REASONS)) % PRODUCTS_PER_AGENT]
             calls.append(_call(rng, f"standard-{number + 1:02d}", wording, reason, product, style=number))
     return tuple(calls)
 

@@ -20,8 +20,8 @@ FUNCTION_WORDS = {
     "en": "the a an of to in on at by for from with without and or is are was were be been this that these those my his her its our your"
     " their i you he she it we they not no what which who whom how many much when where why do does did can could must should will would"
     " have has had there if as than into about",
-    "de": "der die das ein eine einen dem den des und oder ist sind in im zu mit ohne für von auf wie was wann wo warum ich du er sie es wir"
-    " ihr nicht kein muss kann wird haben hat",
+    "de": "der die das ein eine einen dem den des und oder ist sind in im zu mit ohne für von auf wie was wann wo warum ich du er sie es"
+    " wir ihr nicht kein muss kann wird haben hat",
     "es": "el la los las un una unos unas de del al y o es son en por para con sin que qué quién cuál cómo cuándo cuánto dónde yo tú él"
     " ella nosotros no se su sus hay debe puede",
     "it": "il lo la i gli le un una di del della dei e o è sono in per con senza che chi quale come quando quanto dove io tu lui lei noi"
@@ -64,9 +64,9 @@ def _by_model(text: str, among: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=16)
-def _model(among: tuple[str, ...]) -> Any:  # noqa: ANN401 - the library has no types
+def _model(among: tuple[str, ...]) -> Any:
     """The trained identifier, restricted to `among`; None when it knows none of them."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - reads a model file
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]  # noqa: PLC0415 - reads a model file
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
     known = [language for language in among if language in identifier.labels]

@@ -31,6 +31,8 @@ _WINDOW = 32
 # Characters that rank a cut between words: words repeat, a stretch of text seldom does.
 _WORDS = re.compile(r"\S+")
 _LINES = re.compile(r"\S[^\n]*(?<=\S)|\S")
+_BLOCK_START_BITS = 2
+# By how many bits the rank of a block's first atom is lower than another's.
 _BETWEEN_WORDS, _INSIDE_WORD = 1 << 56, 2 << 56
 # Added to the 56 bits of a hash, so that such a place is only chosen where no sentence begins.
 
@@ -52,11 +54,13 @@ class Atoms:
         self._index = None
         block = self.text[start:end]
         spans = [match.span() for match in _LINES.finditer(block)] if by_line else sentence_spans(block)
-        for first, last in spans:
+        for number, (first, last) in enumerate(spans):
+            # Where a block begins is the better place to cut.
+            shift = 0 if number else _BLOCK_START_BITS
             if last - first <= LONG_SENTENCE:
-                self._put(start + first, start + last, _rank(block[first:last]))
+                self._put(start + first, start + last, _rank(block[first:last]) >> shift)
             else:
-                self._put_words(start + first, start + last)
+                self._put_words(start + first, start + last, shift)
 
     def cut(self, first: int, last: int, *, margin: int) -> int:
         """The atom before which the run of atoms `first` to `last` (excluded, at least two) is cut.
@@ -89,15 +93,15 @@ class Atoms:
         self.ends.append(end)
         self._keys.append(key)
 
-    def _put_words(self, start: int, end: int) -> None:
+    def _put_words(self, start: int, end: int, shift: int) -> None:
         kind = 0
         for match in _WORDS.finditer(self.text, start, end):
             first, last = match.span()
             for place in self._places_inside(first, last) if last - first > LONG_WORD else ():
-                self._put(first, place, kind + _rank(self.text[first : first + _WINDOW]))
-                first, kind = place, _INSIDE_WORD
-            self._put(first, last, kind + _rank(self.text[first : first + _WINDOW]))
-            kind = _BETWEEN_WORDS
+                self._put(first, place, kind + (_rank(self.text[first : first + _WINDOW]) >> shift))
+                first, kind, shift = place, _INSIDE_WORD, 0
+            self._put(first, last, kind + (_rank(self.text[first : first + _WINDOW]) >> shift))
+            kind, shift = _BETWEEN_WORDS, 0
 
     def _places_inside(self, first: int, last: int) -> list[int]:
         """Places in a word without spaces where a hash of the next characters says so: never where a count does."""

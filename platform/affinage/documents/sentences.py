@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-ABBREVIATIONS = frozenset(
+_ABBREVIATED = (
     "m mm mme mmes mlle mlles dr pr me st ste art al alin cf ex env etc fig no nos n p pp par chap vol tél tel av bd max min réf ref éd"
     " ed c.-à-d i.e e.g mr mrs ms prof sr jr vs viz approx dept est inc ltd co corp sec ch eq jan janv fév févr feb mar avr apr juil jul"
-    " aug sept sep oct nov déc dec lun mon tue wed thu fri sat sun a.m p.m u.s u.k".split()
+    " aug sept sep oct nov déc dec lun mon tue wed thu fri sat sun a.m p.m u.s u.k"
 )
+ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 _END = re.compile(r"""([.!?…]+|[。！？])([)\]"'»”’]|\s»)*|\n+""")
 _OPENING = "«“\"'(‘[–—-•"
 _WORD_BEFORE = re.compile(r"[^\s(«“\"'’]{1,12}\Z")

@@ -65,6 +65,13 @@ def _event(row: Row[Any], kind: str, value: float, at: datetime) -> Event:
     return Event(seq=0, unit=row.unit, arm=row.arm, q=row.q, kind=kind, value=value, stage=row.stage, at=at)
 
 
+def latest_served(connection: Connection, assistant: str) -> str | None:
+    """The variant of the assistant's newest answer outside experiments; None when it has not answered."""
+    query = select(answer.c.variant_id).where(answer.c.assistant == assistant, answer.c.experiment_id.is_(None))
+    found: str | None = connection.execute(query.order_by(answer.c.created_at.desc(), answer.c.answer_id).limit(1)).scalar()
+    return found
+
+
 def decision_inputs(
     events: Sequence[Event], config: TestConfig, result: ReplayResult, *, started_at: datetime, ended_at: datetime
 ) -> dict[str, Any]:

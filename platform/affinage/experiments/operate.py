@@ -19,8 +19,9 @@ from affinage.declarations.model import RolloutSpec
 from affinage.errors import ConflictError, RefusedError, UsageError
 from affinage.experiments.assignment import DEFAULT_LAYER
 from affinage.experiments.events import RATING, Event
-from affinage.experiments.evidence import decision_inputs, read_evidence
+from affinage.experiments.evidence import decision_inputs, latest_served, read_evidence
 from affinage.experiments.policy import Situation, Step, next_step
+from affinage.experiments.promotion import Mover
 from affinage.experiments.replay import ReplayResult, TestConfig, replay
 from affinage.experiments.repository import (
     Decision,
@@ -34,7 +35,7 @@ from affinage.experiments.repository import (
 )
 from affinage.experiments.states import DECIDING, LIVE, State
 from affinage.experiments.status import first_ratings, set_metrics
-from affinage.registry.moves import check_may_serve, move_champion, pointer_of, set_candidate
+from affinage.registry.moves import check_may_serve, move_champion, pointer_of
 from affinage.telemetry import Metrics
 
 CONTROLLER = "controller"
@@ -67,6 +68,8 @@ def start_experiment(
 ) -> Experiment:
     """Put `candidate` before users at the first declared share, against the champion.
 
+    Where nobody has chosen a champion, the variant of the assistant's newest answer becomes it.
+
     Parameters
     ----------
     candidate
@@ -82,7 +85,7 @@ def start_experiment(
         If the assistant has an experiment that has not ended, or the name is taken.
     """
     with database.write() as connection:
-        control = _check_start(connection, assistant=assistant, candidate=candidate)
+        control = _check_start(connection, assistant=assistant, candidate=candidate, actor=actor, now=now(), new_id=new_id)
         name = name or _next_name(connection, assistant)
         if not _NAME.fullmatch(name):
             raise UsageError(f"`{name}` is no name for an experiment.", hint="Use small letters, digits, dot, dash and underscore.")
@@ -114,22 +117,37 @@ def start_experiment(
         return transition(connection, experiment, State.CANARY, actor=actor, inputs=opening, now=now(), new_id=new_id)
 
 
-def _check_start(connection: Connection, *, assistant: str, candidate: str) -> str:
+def _check_start(connection: Connection, *, assistant: str, candidate: str, actor: str, now: datetime, new_id: Callable[[], str]) -> str:
     check_may_serve(connection, assistant=assistant, variant_id=candidate)
     pointer = pointer_of(connection, assistant)
-    if pointer is None:
+    control = pointer.variant_id if pointer is not None else latest_served(connection, assistant)
+    if control is None:
         raise RefusedError(
             f"Assistant `{assistant}` has no champion to compare `{candidate}` with.",
             reasons=["Nothing serves yet."],
             hint=f"Ask it once, so that its declared variant serves: `affinage ask {assistant} QUESTION --as USER`.",
         )
-    if pointer.variant_id == candidate:
+    if control == candidate:
         raise RefusedError(
             f"Variant `{candidate}` is the champion of `{assistant}` already.",
             reasons=["There is nothing to compare."],
             hint="Name another variant.",
         )
-    return pointer.variant_id
+    if pointer is None:
+        # From here on the control must not change with the declaration, so what was declared becomes the champion.
+        reason = "It served when the first experiment began."
+        move_champion(
+            connection,
+            assistant=assistant,
+            to=control,
+            actor=actor,
+            reason=reason,
+            now=now,
+            new_id=new_id,
+            kind="default",
+            expected_version=0,
+        )
+    return control
 
 
 def _next_name(connection: Connection, assistant: str) -> str:
@@ -221,7 +239,7 @@ def evaluate_experiment(
     ConflictError
         If somebody else is changing the experiment; retryable.
     """
-    move = _Mover(database, promote=promote, rollback=rollback, now=now, new_id=new_id, actor=actor)
+    move = Mover(database, promote=promote, rollback=rollback, now=now, new_id=new_id, actor=actor)
     steps: list[Step] = []
     result: ReplayResult | None = None
     for _ in range(_MOST_STEPS):
@@ -300,85 +318,3 @@ def _began(decisions: Sequence[Decision], *, stage: int) -> datetime:
     """When the stage began: its first transition into serving at this share."""
     serving = (State.CANARY, State.RAMP)
     return next(d.created_at for d in decisions if d.to_state in serving and d.inputs["stage"] == stage)
-
-
-class _Mover:
-    """Finishes a promotion or a rollback that was decided; safe to repeat after a crash at any point."""
-
-    def __init__(
-        self,
-        database: Database,
-        *,
-        promote: Callable[[str], None] | None,
-        rollback: Callable[[], None] | None,
-        now: Callable[[], datetime],
-        new_id: Callable[[], str],
-        actor: str,
-    ) -> None:
-        self._database = database
-        self._promote = promote
-        self._rollback = rollback
-        self._now = now
-        self._new_id = new_id
-        self._actor = actor
-
-    def finish(self, experiment: Experiment) -> Step:
-        """Carry out the move and record that it is done."""
-        if experiment.state is State.PROMOTING:
-            step = self._finish_promotion(experiment)
-        else:
-            # Traffic went back to the champion when ROLLING_BACK was written: the routing table has no such state.
-            self._do_rollback(experiment)
-            step = Step(State.ROLLED_BACK, experiment.stage, "Traffic is back on the champion.")
-        with self._database.write() as connection:
-            transition(
-                connection,
-                experiment,
-                step.to_state,
-                actor=self._actor,
-                inputs={"reason": step.reason},
-                now=self._now(),
-                new_id=self._new_id,
-            )
-        return step
-
-    def _finish_promotion(self, experiment: Experiment) -> Step:
-        with self._database.read() as connection:
-            pointer = pointer_of(connection, experiment.assistant)
-        serving = pointer.variant_id if pointer is not None else experiment.control_variant
-        if serving not in (experiment.control_variant, experiment.candidate_variant):
-            return Step(State.ROLLING_BACK, experiment.stage, "The champion was moved by hand while the candidate was being promoted.")
-        if serving == experiment.control_variant:
-            if self._promote is not None:
-                self._promote(experiment.candidate_variant)
-            else:
-                with self._database.write() as connection:
-                    self._move(connection, experiment, expected_version=pointer.version if pointer is not None else 0)
-        return Step(State.PROMOTED, experiment.stage, "The candidate is the champion.")
-
-    def _move(self, connection: Connection, experiment: Experiment, *, expected_version: int) -> None:
-        move_champion(
-            connection,
-            assistant=experiment.assistant,
-            to=experiment.candidate_variant,
-            actor=self._actor,
-            reason=f"Experiment {experiment.experiment_id}: the benefit test reached its threshold.",
-            now=self._now(),
-            new_id=self._new_id,
-            expected_version=expected_version,
-        )
-
-    def _do_rollback(self, experiment: Experiment) -> None:
-        if self._rollback is not None:
-            self._rollback()
-            return
-        with self._database.write() as connection:
-            set_candidate(
-                connection,
-                assistant=experiment.assistant,
-                variant_id=None,
-                actor=self._actor,
-                reason=f"Experiment {experiment.experiment_id} was rolled back.",
-                now=self._now(),
-                new_id=self._new_id,
-            )

@@ -14,6 +14,7 @@ from typing import Any
 from affinage.errors import ConfigurationError, UsageError
 from affinage.experiments.eprocess import BadEventTest, PreferenceTest, RatingTest, RatioTest, p_value
 from affinage.experiments.events import BAD, EXPOSURE, PREFERENCE, RATING, Event
+from affinage.experiments.lift import Lift, LiftEstimate
 
 PROMOTE, ROLLBACK, KEEP, CONTINUE = "promote", "rollback", "keep", "continue"
 
@@ -104,13 +105,14 @@ class ReplayResult:
     """What the evidence says.
 
     `decision` is `promote`, `rollback`, `keep` (the configured maximum was reached) or `continue`; `decided_at` the
-    sequence number of the event that decided, or None. `reason` is one sentence.
+    sequence number of the event that decided, or None. `lift` is shown, never decided on. `reason` is one sentence.
     """
 
     decision: str
     decided_at: int | None
     tests: tuple[TestState, ...]
     rated_units: int
+    lift: Lift | None
     reason: str
 
     def test(self, name: str) -> TestState:
@@ -124,6 +126,7 @@ class ReplayResult:
             "decided_at": self.decided_at,
             "tests": [test.as_dict() for test in self.tests],
             "rated_units": self.rated_units,
+            "lift": None if self.lift is None else self.lift.as_dict(),
             "reason": self.reason,
         }
 
@@ -148,6 +151,7 @@ class Evidence:
         self._last: Event | None = None
         self._ratings, self._bad, self._preferences = RatingTest(), BadEventTest(), PreferenceTest()
         self._sample_ratio, self._response_rate = RatioTest(), RatioTest()
+        self._lift = LiftEstimate()
         self._primary = config.primary
         self._first: set[tuple[str, str, float | int]] = set()
         self._rated: set[str] = set()
@@ -187,6 +191,7 @@ class Evidence:
         if event.kind == RATING:
             self._primary = self._primary or RATING
             self._rated.add(unit)
+            self._lift.update(candidate=event.candidate, up=event.value == 1, q=event.q, rate=self._ratings.rate)
             self._ratings.update(candidate=event.candidate, up=event.value == 1, q=event.q)
             self._response_rate.update(candidate=event.candidate, q=event.q)
         elif event.kind == BAD:
@@ -246,7 +251,8 @@ class Evidence:
         """What the events so far say; `ended_at` is when it is asked, for limits in days that run out without an event."""
         if self.decision == CONTINUE and ended_at is not None:
             self._decide(None if self._last is None else self._last.seq, ended_at)
-        return ReplayResult(self.decision, self.decided_at, self._tests(), len(self._rated), self.reason)
+        lift = self._lift.interval(alpha=self.config.alpha)
+        return ReplayResult(self.decision, self.decided_at, self._tests(), len(self._rated), lift, self.reason)
 
     def _tests(self) -> tuple[TestState, ...]:
         promote, harm, ratio = (-math.log(a) for a in (self.config.alpha, self.config.alpha_harm, self.config.alpha_ratio))

@@ -162,21 +162,29 @@ class _Runs:
 
     def rate_event(self, q: Floats, candidate: NDArray[np.bool_], up: NDArray[np.bool_], counted: NDArray[np.bool_]) -> None:
         """One rating in each run; where it is not counted nothing changes."""
-        rate = (self.ups / self.weight)[:, None]
-        share = q[:, None]
-        control_rate = np.clip(rate - share * self._lifts, RATE_FLOOR, RATE_CEILING)
-        candidate_rate = np.clip(rate + (1 - share) * self._lifts, RATE_FLOOR, RATE_CEILING)
-        mixed = share * candidate_rate + (1 - share) * control_rate
-        own = np.where(candidate[:, None], candidate_rate, control_rate)
-        down = np.where(up, 0.0, 1.0)[:, None]
-        # |1 - x| for a down, x for an up.
-        factors = np.abs(down - own) / np.abs(down - mixed)
+        rate = self.ups / self.weight
         evidence = counted & (q > 0) & (q < 1)
-        np.multiply(self.products, factors, out=self.products, where=evidence[:, None])
+        # Where no rate is clipped, the mixed rate is the rate itself, and a factor is 1 + lift times one number for each run.
+        slope = np.where(up, 1 / rate, -1 / (1 - rate)) * (candidate - q)
+        factors = 1 + np.where(evidence, slope, 0.0)[:, None] * self._lifts
+        reach = LIFTS[-1] * np.maximum(q, 1 - q)
+        clipped = evidence & ((rate - reach < RATE_FLOOR) | (rate + reach > RATE_CEILING))
+        if clipped.any():
+            factors[clipped] = self._clipped_factors(rate[clipped], q[clipped], candidate[clipped], up[clipped])
+        self.products *= factors
         np.maximum(self.products, _SMALLEST, out=self.products)
         self.ups = np.where(counted, RATE_DECAY * self.ups + up, self.ups)
         self.weight = np.where(counted, RATE_DECAY * self.weight + 1, self.weight)
         self.rated += counted
+
+    def _clipped_factors(self, rate: Floats, q: Floats, candidate: NDArray[np.bool_], up: NDArray[np.bool_]) -> Floats:
+        share = q[:, None]
+        control_rate = np.clip(rate[:, None] - share * self._lifts, RATE_FLOOR, RATE_CEILING)
+        candidate_rate = np.clip(rate[:, None] + (1 - share) * self._lifts, RATE_FLOOR, RATE_CEILING)
+        mixed = share * candidate_rate + (1 - share) * control_rate
+        own = np.where(candidate[:, None], candidate_rate, control_rate)
+        factors: Floats = np.where(up[:, None], own / mixed, (1 - own) / (1 - mixed))
+        return factors
 
     def bad_event(self, q: Floats, candidate: NDArray[np.bool_], bad: NDArray[np.bool_]) -> None:
         """At most one bad event in each run."""

@@ -53,6 +53,7 @@ def experiment_status(connection: Connection, experiment: Experiment, *, now: da
         "decision": result.decision,
         "decided_at": result.decided_at,
         "rated_units": result.rated_units,
+        "lift": None if result.lift is None else result.lift.as_dict(),
         "reason": decisions[-1].inputs["reason"] if decisions else "",
         "created_at": experiment.created_at.isoformat(),
         "ended_at": None if experiment.ended_at is None else experiment.ended_at.isoformat(),
@@ -104,4 +105,6 @@ def lines_of(status: dict[str, Any]) -> list[str]:
         for test in status["tests"]
         if test["max_log_e"] > 0 or test["name"] in ("benefit", "harm")
     ]
-    return [head, *arms, *tests]
+    lift = status["lift"]
+    shown = [f"  lift {lift['estimate']:+.3f}, from {lift['lower']:+.3f} to {lift['upper']:+.3f} at any time"] if lift else []
+    return [head, *arms, *shown, *tests]

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from affinage.database.tables.declarations import source as source_table
 from affinage.database.tables.index import chunk, document_revision, intent
 from affinage.database.tables.index import generation as table
+from affinage.declarations.model import SourceSpec
 from affinage.documents.chunking import SPLIT_FINGERPRINT
 from affinage.documents.extraction import EXTRACT_FINGERPRINT
 from affinage.engines.protocols import Embedder
@@ -69,6 +70,11 @@ def list_generations(connection: Connection, source: str | None = None, *, state
     if states is not None:
         query = query.where(table.c.state.in_(list(states)))
     return [_generation(row) for row in connection.execute(query)]
+
+
+def declared_embedder(spec: SourceSpec) -> dict[str, Any]:
+    """The embedder that the declaration names, as `embedder_of` takes it."""
+    return {"name": spec.embedder, "adapter": None}
 
 
 def fingerprint_of(embedder: Embedder, *, store: str) -> dict[str, str]:

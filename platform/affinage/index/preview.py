@@ -8,9 +8,8 @@ from affinage.declarations.repository import get_source
 from affinage.documents.chunking import split
 from affinage.documents.sources import open_source
 from affinage.index import ledger
-from affinage.index.builds import SERVING, list_generations
+from affinage.index.builds import SERVING, declared_embedder, list_generations
 from affinage.index.clients import IndexClients
-from affinage.index.generations import declared_embedder
 from affinage.index.identity import chunk_ids, embed_hash
 from affinage.index.reports import COMPLETE, HELD, PARTIAL, SyncReport
 from affinage.index.revisions import ChunkCounts

@@ -25,13 +25,22 @@ from affinage.documents.sources import FolderSource, open_source
 from affinage.engines.protocols import Embedder
 from affinage.errors import AffinageError, ConflictError
 from affinage.index import extracts, ledger
-from affinage.index.builds import FOLLOWING, SERVING, Generation, create_generation, fingerprint_of, list_generations, open_embedder
+from affinage.index.builds import (
+    FOLLOWING,
+    SERVING,
+    Generation,
+    create_generation,
+    declared_embedder,
+    fingerprint_of,
+    list_generations,
+    open_embedder,
+)
 from affinage.index.clients import IndexClients
-from affinage.index.generations import catch_up, declared_embedder, in_batches, lease_name, patch_rights, waiting
 from affinage.index.leases import Lease, hold
 from affinage.index.reports import COMPLETE, FAILED, HELD, PARTIAL, SyncReport
 from affinage.index.revisions import Revision, delete_documents, purge, recover, write_revisions
 from affinage.index.survey import AllowOf, Inspected, Survey, inspect, survey
+from affinage.index.upkeep import catch_up, in_batches, lease_name, patch_rights, waiting
 
 ATTEMPTS = 5
 # A declaration that changes in the middle of a run makes the run start again; somebody who keeps changing it hears of it.

@@ -19,11 +19,11 @@ from affinage.index.builds import Generation, list_generations
 from affinage.index.cache import Vector
 from affinage.index.clients import IndexClients
 from affinage.index.embedding import vectors_for
-from affinage.index.generations import lease_name, patch_rights, waiting
 from affinage.index.identity import embed_hash
 from affinage.index.leases import Lease, hold
 from affinage.index.revisions import purge, recover, row_tokens
 from affinage.index.stores.protocol import Row
+from affinage.index.upkeep import lease_name, patch_rights, waiting
 
 COMPARED_ROWS = 2_000
 # Rows compared with the cache at a time.
@@ -75,7 +75,7 @@ def verify(clients: IndexClients, *, sources: Sequence[str] | None = None, repai
             with clients.database.read() as connection:
                 generations = list_generations(connection, name)
             for generation in generations:
-                _verify_generation(clients, lease, generation, report, repair=repair)
+                verify_generation(clients, lease, generation, report, repair=repair)
             if repair:
                 purge(clients, lease, generation_ids=[g.generation_id for g in generations])
     if sources is None:
@@ -83,7 +83,8 @@ def verify(clients: IndexClients, *, sources: Sequence[str] | None = None, repai
     return report
 
 
-def _verify_generation(clients: IndexClients, lease: Lease, generation: Generation, report: VerifyReport, *, repair: bool) -> None:
+def verify_generation(clients: IndexClients, lease: Lease, generation: Generation, report: VerifyReport, *, repair: bool) -> None:
+    """Check one generation under its source's lease, and add to `report`."""
     name = generation.generation_id
     if repair:
         # What a killed run left is damage too; counted here, removed with the rest.

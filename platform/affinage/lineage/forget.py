@@ -20,9 +20,11 @@ from affinage.database.tables.datasets import dataset, dataset_row, split_side
 from affinage.database.tables.experiments import exposure
 from affinage.database.tables.feedback import feedback
 from affinage.database.tables.registry import variant
-from affinage.datasets.snapshots import blob_name
+from affinage.datasets.read import load_rows
+from affinage.datasets.snapshots import blob_name, get_snapshot
 from affinage.datasets.splits import row_group, user_group
 from affinage.errors import ConflictError
+from affinage.lineage.copies import adapter_digests, remove_copies, run_folders
 
 ATTEMPTS = 5
 STALE = "stale_blobs"
@@ -62,11 +64,15 @@ def forget_user(database: Database, blobs: BlobStore, *, user: str, dry_run: boo
         with database.read() as connection:
             report = affected(connection, user=user)
             examples = _examples(connection, user=user)
-            files = _files(connection, report.tainted_snapshots)
+            snapshots = [get_snapshot(connection, name) for name in report.tainted_snapshots]
+            folders = run_folders(connection, report.tainted_snapshots)
+            digests = adapter_digests(connection, report.tainted_adapters)
         if dry_run:
             return report
-        # The new files first: a crash leaves files that nothing names, and the next run does the rest.
-        cleaned = {name: _without(blobs, file, examples[name]) for name, file in files.items()}
+        # Files first: after a crash the database still says what is to be removed, and the next run does it again.
+        gone = [row for one in snapshots for row in load_rows(blobs, one) if row.example_id in examples[one.dataset_id]]
+        remove_copies(blobs, folders=folders, digests=digests, rows=gone)
+        cleaned = {one.dataset_id: _without(blobs, one.blob, examples[one.dataset_id]) for one in snapshots}
         done = _remove_all(database, user=user, examples=examples, cleaned=cleaned)
         if done is not None:
             sweep_stale_files(database, blobs)
@@ -129,11 +135,6 @@ def _examples(connection: Connection, *, user: str) -> dict[str, frozenset[str]]
     for row in rows:
         found.setdefault(row.dataset_id, set()).add(row.example_id)
     return {name: frozenset(ids) for name, ids in found.items()}
-
-
-def _files(connection: Connection, dataset_ids: Sequence[str]) -> dict[str, str]:
-    rows = connection.execute(select(dataset.c.dataset_id, dataset.c.blob).where(dataset.c.dataset_id.in_(dataset_ids)))
-    return {row.dataset_id: row.blob for row in rows}
 
 
 def _without(blobs: BlobStore, file: str, example_ids: frozenset[str]) -> str:

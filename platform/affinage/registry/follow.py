@@ -20,7 +20,7 @@ from affinage.answers.variant import Variant
 from affinage.database.engine import Database
 from affinage.database.tables.registry import alias_move, alias_seen
 from affinage.database.tables.registry import variant as variant_table
-from affinage.errors import ConflictError, UsageError
+from affinage.errors import AffinageError, ConflictError, UsageError
 from affinage.registry.adapter_files import VARIANT, WEIGHTS, adapter_digest, stage_adapter
 from affinage.registry.mlflow import MlflowRegistry
 from affinage.registry.moves import pointer_of
@@ -32,24 +32,39 @@ def finish_moves(database: Database, registry: MlflowRegistry, *, now: Callable[
     """Bring MLflow's aliases to where our recorded moves put them; returns how many were carried out.
 
     Of several pending moves of one alias only the last counts.
+
+    Raises
+    ------
+    AffinageError
+        The first failure, after every other move was carried out; what failed stays pending.
     """
     with database.read() as connection:
         query = select(alias_move).where(alias_move.c.done_at.is_(None)).order_by(alias_move.c.created_at, alias_move.c.version)
         pending = connection.execute(query).all()
     last = {(move.assistant, move.alias): move for move in pending}
+    failures: list[AffinageError] = []
     for (assistant, alias), move in last.items():
-        version = None if move.variant_id is None else ensure_version(database, registry, variant_id=move.variant_id)
-        if alias == CHAMPION:
-            with database.read() as connection:
-                pointer = pointer_of(connection, assistant)
-            if pointer is not None and pointer.version != move.version:
-                continue  # moved again meanwhile; that move is carried out next time
-        _set(database, registry, assistant=assistant, alias=alias, version=version)
         done = [other.move_id for other in pending if (other.assistant, other.alias) == (assistant, alias)]
+        try:
+            version = None if move.variant_id is None else ensure_version(database, registry, variant_id=move.variant_id)
+            if alias == CHAMPION and not _newest(database, assistant, move.version):
+                continue  # moved again meanwhile; that move is carried out next time
+            _set(database, registry, assistant=assistant, alias=alias, version=version)
+        except AffinageError as error:
+            failures.append(error)  # one assistant's trouble does not hold up the others
+            continue
         with database.write() as connection:
             connection.execute(update(alias_move).where(alias_move.c.move_id.in_(done)).values(done_at=now()))
             _saw(connection, assistant=assistant, alias=alias, version=version, now=now())
+    if failures:
+        raise failures[0]
     return len(last)
+
+
+def _newest(database: Database, assistant: str, version: int | None) -> bool:
+    with database.read() as connection:
+        pointer = pointer_of(connection, assistant)
+    return pointer is None or pointer.version == version
 
 
 def _set(database: Database, registry: MlflowRegistry, *, assistant: str, alias: str, version: str | None) -> None:

@@ -299,7 +299,7 @@ class Answering:
 
 def allowed_assistant(connection: Connection, name: str, reader: Reader) -> AssistantSpec:
     """The assistant, if it exists and `reader` may use it; the same error when not."""
-    hint = "`GET /v1/models` lists the assistants that you may use."
+    hint = "The console and `GET /v1/models` list the assistants that you may use."
     try:
         spec = get_assistant(connection, name)
     except UnknownObjectError as error:

@@ -88,7 +88,7 @@ def _document(parts: Parts, name: str, caller: Caller) -> dict[str, Any]:
         found = document_text(
             connection,
             parts.blobs,
-            str(doc_key.scalar() or ""),
+            str(doc_key or ""),
             generations=serving_generations(connection, [source]),
             principals=who.principals,
         )

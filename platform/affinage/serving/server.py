@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -76,6 +78,21 @@ def run_gateway(app: Starlette, *, host: str, port: int, metrics_port: int, star
     finally:
         metrics.shutdown()
         metrics.server_close()
+        listening.close()
+
+
+@contextmanager
+def background_gateway(app: Starlette) -> Iterator[str]:
+    """Serve `app` on a free port of this machine while the block lasts; gives the address."""
+    listening = _listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True, name="gateway")
+    thread.start()
+    try:
+        yield _url(listening.getsockname())
+    finally:
+        server.should_exit = True
+        thread.join()
         listening.close()
 
 

@@ -23,6 +23,8 @@ MAX_GROUP = 64
 # Writes of one transaction: some 64 inserts stay below the 50 ms that any other writer may have to wait.
 MAX_WAITING = 1024
 # A queue this long means the database is gone; more callers are told so at once.
+CLOSE_SECONDS = 3.0
+# A process that was told to end has five.
 _Work = tuple[Callable[[Connection], Any], "Future[Any]"]
 
 
@@ -57,9 +59,9 @@ class GroupWriter:
             raise DependencyError("database", "The database did not take a write in time.", hint="Try again in a moment.") from error
 
     def close(self) -> None:
-        """Finish what was given, then stop."""
+        """Finish what was given, then stop; a database that is locked is not waited for longer than a caller would."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:

@@ -46,7 +46,8 @@ def choose_method(kind: str, counts: Mapping[str, int], *, min_examples: int, up
     train, test = counts.get("train", 0), counts.get("test", 0)
     total = train + test + counts.get("validation", 0)
     if kind in {"sft", "extraction", "classification", "embedding"}:
-        needed = max(min_examples, MIN_ROWS)
+        # The declared minimum is about answers; how many pairs teach an embedder does not depend on the assistant.
+        needed = MIN_ROWS if kind == "embedding" else max(min_examples, MIN_ROWS)
         method: Method = "embedding" if kind == "embedding" else "sft"
         reasons = [] if total >= needed else [f"{total} rows, and {needed} are needed: {needed - total} are missing."]
         few = f"{total} rows are few: below {FEW_ROWS} a model learns the form of answers before their content."

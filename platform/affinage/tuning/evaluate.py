@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -52,15 +52,18 @@ class Evaluators:
     generator
         By the name of the engine.
     embedder
-        The packaged embedder, with the adapter in the folder or bare.
+        The packaged embedder, with the adapter of the variant or bare.
     cache
         Vectors made here are the ones a new generation will need.
+    replies
+        Replies that were generated before, kept by who calls: decoding is greedy, and one control meets many candidates.
     """
 
     adapter_folder: Callable[[StoredVariant], Path]
     generator: Callable[[str], Generator]
     embedder: Callable[[StoredVariant | None], Embedder]
     cache: VectorCache
+    replies: dict[tuple[str | int | None, ...], list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,18 @@ class _Comparison:
             adapter = None if variant is None else variant.variant.adapter
             if variant is not None and adapter is not None:
                 generator.load_adapter(adapter, self.evaluators.adapter_folder(variant))
-            requests = [GenerationRequest(row.messages, adapter=adapter, max_tokens=self.spec.max_output_tokens) for row in rows]
-            replies = [generation.text for generation in generator.generate(requests)]
+            replies = self._replies(generator, adapter, rows)
             scores.append(extraction_scores(replies, [row.target for row in rows], schema=self.spec.answer_schema))
         self._measure_golden(generator)
         return scores[0], scores[1]
+
+    def _replies(self, generator: Generator, adapter: str | None, rows: Sequence[SftRow]) -> list[str]:
+        split = rows[0].split if rows else ""
+        key = (self.candidate.variant.engine, adapter, self.snapshot.digest, split, self.spec.max_output_tokens)
+        if key not in self.evaluators.replies:
+            requests = [GenerationRequest(row.messages, adapter=adapter, max_tokens=self.spec.max_output_tokens) for row in rows]
+            self.evaluators.replies[key] = [generation.text for generation in generator.generate(requests)]
+        return self.evaluators.replies[key]
 
     def _measure_golden(self, generator: Generator) -> None:
         adapter, digest = self.candidate.variant.adapter, self.candidate.variant.adapter_digest

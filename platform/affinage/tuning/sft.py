@@ -122,7 +122,7 @@ def _trainer(
     from datasets import Dataset  # noqa: PLC0415
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
-    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
+    from trl import SFTConfig  # noqa: PLC0415
 
     # bf16 weights halve memory and double the speed where the processor knows the type; the adapter itself stays fp32.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, local_files_only=True, use_safetensors=True)
@@ -135,11 +135,38 @@ def _trainer(
         layers_to_transform=list(range(max(0, layers - recipe.last_layers), layers)),
         task_type="CAUSAL_LM",
     )
-    arguments = SFTConfig(**trainer_options(workspace, recipe, seed), max_length=recipe.max_tokens, packing=False)
-    return SFTTrainer(
+    # Rows of like length share a batch: padding is computed and thrown away.
+    arguments = SFTConfig(
+        **trainer_options(workspace, recipe, seed), max_length=recipe.max_tokens, packing=False, train_sampling_strategy="group_by_length"
+    )
+    return _answer_trainer()(
         model=get_peft_model(model, lora),
         args=arguments,
         train_dataset=Dataset.from_list(encoded),
         processing_class=tokenizer,
         callbacks=[make_watch(progress)],
     )
+
+
+def _answer_trainer() -> type[Any]:
+    """TRL's SFTTrainer with a loss that computes logits for the answer's tokens only.
+
+    On a processor TRL scores every position against the whole vocabulary and masks afterwards: twice the time and 4 GB
+    where a fifth of the tokens count.
+    """
+    import torch  # noqa: PLC0415
+    from trl import SFTTrainer  # noqa: PLC0415
+
+    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+            causal = model.get_base_model()
+            targets = inputs["labels"][:, 1:]
+            counted = targets != -100
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                backbone = causal.base_model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+                logits = causal.get_output_embeddings()(backbone.last_hidden_state[:, :-1][counted])
+            total = torch.nn.functional.cross_entropy(logits.float(), targets[counted], reduction="sum")
+            loss = total / (counted.sum() if num_items_in_batch is None else num_items_in_batch)
+            return (loss, {}) if return_outputs else loss
+
+    return AnswerTrainer

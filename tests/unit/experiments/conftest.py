@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from affinage.answers.variant import Variant
 from affinage.database.engine import Database
@@ -52,11 +53,11 @@ class World:
             self.database, assistant="appels", candidate=self.candidate, now=self.clock, new_id=self.new_id, actor="test", **given
         )
 
-    def ask(self, unit: str | None) -> tuple[str, Assignment]:
+    def ask(self, unit: str | None, *, within: Connection | None = None) -> tuple[str, Assignment]:
         """One answer for `unit`, as the gateway would give it."""
         self.clock.advance(seconds=1)
         answer_id = f"answer-{next(self._numbers):05d}"
-        with self.database.write() as connection:
+        with self._write(within) as connection:
             table = load_routing(connection)
             running = table.experiments.get("appels")
             seen = earlier_arms(connection, experiment_id=running.experiment_id, unit=unit) if running and unit else {}
@@ -92,10 +93,10 @@ class World:
             record_exposure(connection, assignment=drawn, unit=unit, answer_id=answer_id, now=self.clock())
         return answer_id, drawn
 
-    def rate(self, answer_id: str, up: bool, *, origin: str = "user") -> None:
+    def rate(self, answer_id: str, up: bool, *, origin: str = "user", within: Connection | None = None) -> None:
         """The rating of an answer."""
         self.clock.advance(seconds=1)
-        with self.database.write() as connection:
+        with self._write(within) as connection:
             values = {
                 "feedback_id": f"feedback-{next(self._numbers):05d}",
                 "answer_id": answer_id,
@@ -110,9 +111,13 @@ class World:
 
     def crowd(self, n: int, *, like: str | None, first: int = 0) -> None:
         """`n` new people ask and rate: up in the arm `like`, down in the other; with None everybody is pleased."""
-        for i in range(first, first + n):
-            answer_id, drawn = self.ask(f"unit-{i}")
-            self.rate(answer_id, like is None or drawn.arm == like)
+        with self.database.write() as connection:
+            for i in range(first, first + n):
+                answer_id, drawn = self.ask(f"unit-{i}", within=connection)
+                self.rate(answer_id, like is None or drawn.arm == like, within=connection)
+
+    def _write(self, within: Connection | None) -> AbstractContextManager[Connection]:
+        return self.database.write() if within is None else nullcontext(within)
 
 
 @pytest.fixture

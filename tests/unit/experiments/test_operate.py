@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
-from affinage.database.tables.registry import alias_move
+from affinage.database.tables.registry import alias_move, serving_pointer
 from affinage.declarations.model import RolloutSpec
 from affinage.errors import ConflictError, RefusedError, UnknownObjectError, UsageError
-from affinage.experiments import operate
+from affinage.experiments import operate, promotion
 from affinage.experiments.operate import evaluate_experiment, start_experiment, stop_experiment
 from affinage.experiments.repository import find_live, get_experiment, list_decisions, transition
 from affinage.experiments.states import State
@@ -105,7 +105,8 @@ def dies_at(monkeypatch: pytest.MonkeyPatch, state: State) -> None:
             raise _Killed
         return transition(connection, experiment, to_state, **more)
 
-    monkeypatch.setattr(operate, "transition", dying)
+    for module in (operate, promotion):
+        monkeypatch.setattr(module, "transition", dying)
 
 
 @pytest.mark.parametrize("at", [State.PROMOTING, State.PROMOTED])
@@ -248,6 +249,17 @@ def test_an_assistant_without_champion_says_what_to_do(world: World) -> None:
             world.database, assistant="lonely", candidate=lonely.variant_id, rollout=RolloutSpec(), now=world.clock, new_id=world.new_id
         )
     assert "affinage ask lonely" in caught.value.hint
+
+
+def test_what_was_declared_becomes_the_champion_when_nobody_chose_one(world: World) -> None:
+    with world.database.write() as connection:
+        connection.execute(delete(serving_pointer))
+        connection.execute(delete(alias_move))
+    world.ask("somebody")
+    assert world.start().control_variant == world.control
+    assert champion(world) == world.control
+    world.crowd(60, like="candidate")
+    assert look(world).experiment.state is State.PROMOTED
 
 
 def test_a_candidate_that_cannot_be_loaded_ends_the_start(world: World) -> None:

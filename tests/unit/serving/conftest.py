@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.gateway import PERMIT, Gateway
 from tests.support.world import World
 
 
@@ -13,3 +14,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def gateway(world: World) -> Iterator[Gateway]:
+    world.add("permits.md", PERMIT, title="Permits", page=3)
+    made = Gateway(world)
+    with made.client:
+        yield made

@@ -11,7 +11,7 @@ from affinage.declarations.model import load_declarations
 from affinage.demo import own_documents
 from affinage.demo.corpus import delete_one, edit_one_paragraph, rename_one, write_corpus
 from affinage.demo.declarations import GUICHET, RIGHTS_AFTER, RIGHTS_FOLDER, change_rights, declarations, write_declarations
-from affinage.demo.people import agents
+from affinage.demo.people import agents, cites
 from affinage.demo.questions import questions, unanswerable_questions
 from affinage.demo.tour import Tour
 from affinage.identity.directory import add_member
@@ -74,16 +74,18 @@ def rights(tour: Tour) -> dict[str, Any]:
     """Someone with the right and someone without ask the same question; then one that no document answers."""
     if tour.own_documents is not None:
         return own_documents.ask_around(tour)
-    private = [question for question in questions() if "/personnel/" in f"/{question.document}"]
-    known = [tour.app.answering.answer(AskRequest.of(GUICHET, q.text, user=q.user)).record for q in private]
-    shown, question = next((pair for pair in zip(known, private, strict=True) if pair[0].known), (known[0], private[0]))
+    private = [question for question in questions() if "/public/" not in question.document]
+    answers = [tour.app.answering.answer(AskRequest.of(GUICHET, q.text, user=q.user)) for q in private]
+    right = [pair for pair in zip(private, answers, strict=True) if cites(pair[0], pair[1].citations())]
+    question, shown = right[0][0], right[0][1].record
     hidden = tour.app.answering.answer(AskRequest.of(GUICHET, question.text, user="visiteur")).record
     nothing = [tour.app.answering.answer(AskRequest.of(GUICHET, q.text, user="visiteur")).record for q in unanswerable_questions()]
     return {
         "question": question.text,
         "with_rights_known": shown.known,
         "answer": shown.text,
-        "without_rights_known": hidden.known and any(c["document"] == question.document for c in hidden.citations),
+        "document": question.document,
+        "without_rights_cited_it": any(c["document"] == question.document for c in hidden.citations),
         "without_rights_answer": hidden.text,
         "unanswerable_refused": f"{sum(not record.known for record in nothing)} of {len(nothing)}",
     }

@@ -16,7 +16,6 @@ from affinage.experiments.operate import evaluate_experiment, start_experiment
 from affinage.experiments.states import State
 from affinage.experiments.status import experiment_status
 from affinage.lineage.explain import explain as explain_answer
-from affinage.registry.follow import finish_moves
 
 CALLS_A_LOOK = 16
 # One batch of answers between two looks at the evidence: the bound holds however often one looks.
@@ -40,7 +39,7 @@ def experiment(tour: Tour) -> dict[str, Any]:
         store_judgements(tour, answered, [Judgement(thumb) for thumb in thumbs])
         running = evaluate_experiment(app.database, experiment_id=running.experiment_id, now=app.now, new_id=app.new_id).experiment
         asked += len(batch)
-    moved = finish_moves(app.database, app.registry, now=app.now)
+    moved = app.follow_moves()
     tour.facts["fresh_call"] = fresh[-1]
     with app.database.read() as connection:
         status = experiment_status(connection, running, now=app.now())

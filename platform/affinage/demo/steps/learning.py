@@ -17,6 +17,7 @@ from affinage.demo.people import cites
 from affinage.demo.steps.people import tour_questions
 from affinage.demo.tour import SEED, Tour
 from affinage.errors import RefusedError
+from affinage.registry.variants import stored_variant
 
 LEARNERS: dict[str, Kind] = {GUICHET: "embedding", APPELS: "extraction"}
 
@@ -92,11 +93,12 @@ def reindex(tour: Tour) -> dict[str, Any]:
     held_out = {row.question for row in load_rows(tour.app.blobs, snapshot, "test")}
     asked = [question for question in tour_questions(tour) if question.text in held_out]
     before = _first_hits(tour, asked)
-    built = tour.app.serve_embedding(tour.facts["embedding_variant"], source=SOURCE)
+    move = tour.app.promote_variant(tour.facts["embedding_variant"], actor="demo", reason="The gate passed; retrieval needs no A/B here.")
     after = _first_hits(tour, asked)
+    with tour.app.database.read() as connection:
+        serving = stored_variant(connection, move.variant_id).variant
     return {
-        "generation": built.generation_id,
-        "chunks_embedded": built.chunks.embedded,
+        "generation": serving.generations[SOURCE],
         "held_out_questions": len(asked),
         "right_passage_first_before": before,
         "right_passage_first_after": after,
@@ -112,8 +114,9 @@ def _first_hits(tour: Tour, asked: list[Any]) -> float:
 
 
 def _damaged(tour: Tour, variant: str) -> str:
-    folder = tour.app.adapter_folder(variant)
+    with tour.app.database.read() as connection:
+        folder = tour.app.verified_folder(stored_variant(connection, variant))
     out = tour.folder / "damaged"
     damage_adapter(folder, out, np.random.default_rng(SEED))
-    registered: str = tour.app.register_adapter(out, assistant=APPELS).variant
-    return registered
+    damaged, _version = tour.app.register_adapter(out, assistant=APPELS)
+    return damaged.variant_id

@@ -49,7 +49,7 @@ def _open(data: bytes, path: str) -> Document:
         from docx import Document as open_document  # noqa: N813, PLC0415 - heavy
 
         return open_document(io.BytesIO(data))
-    except Exception as error:  # noqa: BLE001 - python-docx lets through whatever lxml, zipfile and its own look-ups raise
+    except Exception as error:
         raise _damaged(path, f"{type(error).__name__}") from error
 
 
@@ -73,7 +73,9 @@ def _password(path: str) -> DocumentError:
 
 
 def _damaged(path: str, why: str) -> DocumentError:
-    return DocumentError(path, "damaged", f"{path} is not a readable Word document: {why}.", hint="Open it in Word and save it anew as .docx.")
+    return DocumentError(
+        path, "damaged", f"{path} is not a readable Word document: {why}.", hint="Open it in Word and save it anew as .docx."
+    )
 
 
 class _Walk:
@@ -83,7 +85,7 @@ class _Walk:
         self._styles = {style.element.styleId: style.element for style in document.styles if style.element.styleId}
         self._roles: dict[str, tuple[int | None, bool]] = {}
 
-    def blocks(self, container: Any) -> Iterator[Block]:  # noqa: ANN401 - an lxml element
+    def blocks(self, container: Any) -> Iterator[Block]:
         """Blocks of paragraphs and tables below `container`, in order; content controls are looked through."""
         for element in container.iterchildren():
             if element.tag == f"{W}p":
@@ -95,7 +97,7 @@ class _Walk:
             elif element.tag in (f"{W}sdt", f"{W}sdtContent", f"{W}ins", f"{W}smartTag", f"{W}customXml"):
                 yield from self.blocks(element)
 
-    def _paragraph(self, element: Any) -> Iterator[Block]:  # noqa: ANN401
+    def _paragraph(self, element: Any) -> Iterator[Block]:
         boxes: list[Any] = []
         text = lines("".join(_text(element, boxes)))
         if text:
@@ -107,13 +109,13 @@ class _Walk:
         for box in boxes:
             yield from self.blocks(box)
 
-    def _cell(self, cell: Any) -> str:  # noqa: ANN401
+    def _cell(self, cell: Any) -> str:
         merge = cell.find(f"{W}tcPr/{W}vMerge")
         if merge is not None and merge.get(f"{W}val", "continue") == "continue":
             return ""
         return one_line(" ".join(block.text for block in self.blocks(cell)))
 
-    def _role(self, paragraph: Any) -> tuple[int | None, bool]:  # noqa: ANN401
+    def _role(self, paragraph: Any) -> tuple[int | None, bool]:
         """Heading level, or None; and whether the paragraph is in a list."""
         properties = paragraph.find(f"{W}pPr")
         style = properties.find(f"{W}pStyle") if properties is not None else None
@@ -146,7 +148,7 @@ class _Walk:
         return level, bool(in_list)
 
 
-def _direct_role(properties: Any) -> tuple[int | None, bool | None]:  # noqa: ANN401
+def _direct_role(properties: Any) -> tuple[int | None, bool | None]:
     """Outline level and list membership that a `pPr` itself states."""
     if properties is None:
         return None, None
@@ -156,7 +158,7 @@ def _direct_role(properties: Any) -> tuple[int | None, bool | None]:  # noqa: AN
     return (int(value) + 1 if value.isdigit() and int(value) < 9 else None), (number.get(f"{W}val") != "0" if number is not None else None)
 
 
-def _below(element: Any, name: str) -> Iterator[Any]:  # noqa: ANN401
+def _below(element: Any, name: str) -> Iterator[Any]:
     """Rows of a table or cells of a row, also inside content controls; not those of nested tables."""
     for child in element.iterchildren():
         if child.tag == f"{W}{name}":
@@ -165,7 +167,7 @@ def _below(element: Any, name: str) -> Iterator[Any]:  # noqa: ANN401
             yield from _below(child, name)
 
 
-def _text(element: Any, boxes: list[Any]) -> Iterator[str]:  # noqa: ANN401
+def _text(element: Any, boxes: list[Any]) -> Iterator[str]:
     """Visible text of a paragraph; text boxes met on the way are put into `boxes`, to follow it."""
     for child in element.iterchildren():
         tag = child.tag
@@ -187,6 +189,6 @@ def _text(element: Any, boxes: list[Any]) -> Iterator[str]:  # noqa: ANN401
             yield from _text(child, boxes)
 
 
-def _is_hidden(run: Any) -> bool:  # noqa: ANN401
+def _is_hidden(run: Any) -> bool:
     vanish = run.find(f"{W}rPr/{W}vanish")
     return vanish is not None and vanish.get(f"{W}val", "1") not in ("0", "false", "off")

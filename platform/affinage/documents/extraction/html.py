@@ -14,14 +14,13 @@ from affinage.documents.extraction.decoding import clean, decode, lines, one_lin
 from affinage.documents.extraction.dispatch import Extraction
 from affinage.errors import DocumentError
 
-SKIPPED = frozenset(
-    {"script", "style", "nav", "template", "noscript", "svg", "math", "iframe", "object", "embed", "canvas", "audio", "video", "select"}
-    | {"option", "datalist", "button", "textarea"}
-)
-INLINE = frozenset(
+_SKIPPED = "script style nav template noscript svg math iframe object embed canvas audio video select option datalist button textarea"
+SKIPPED = frozenset(_SKIPPED.split())
+_INLINE = (
     "a abbr acronym b bdi bdo big cite code data del dfn em font i img input ins kbd label mark q rp rt ruby s samp small span strike"
-    " strong sub sup time tt u var wbr".split()
+    " strong sub sup time tt u var wbr"
 )
+INLINE = frozenset(_INLINE.split())
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|font-size\s*:\s*0(?:[a-z%;\s]|$)", re.IGNORECASE)
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)

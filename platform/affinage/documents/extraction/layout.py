@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from affinage.documents.blocks import Block
 from affinage.documents.extraction.html import table
@@ -21,6 +22,8 @@ FURNITURE_SHARE = 0.5
 # Of the pages: what stands at the top or bottom of more of them is furniture.
 MARGIN_LINES = 3
 # Lines from the top and from the bottom of a page where furniture is looked for.
+MARGIN_GAP = 1.5
+# Times the font size: white space between furniture and text.
 PAGE_NUMBER_ZONE = 0.1
 # Of the page's height, at its top and bottom: where a lone number is a page number.
 LARGER = 1.12
@@ -32,14 +35,13 @@ MAX_HEADING_LENGTH = 200
 _TERMINAL = (".", "!", "?", ":", ";", "…", "»", "”")
 _BULLET = re.compile(r"[•●○◦▪■□‣⁃–—*-]\s+(?=\S)")
 _NUMBER = re.compile(r"(?:\d{1,2}[.)]|[a-z]\))\s+(?=\S)")
-_MARK_ALONE = re.compile(r"[•●○◦▪■□‣⁃–—*-]|\(?(?:[\dIVX]{1,4}(?:\.\d{1,3})*|[a-zA-Z])[.)]?|[§▶➢✓o]")
+_MARK_ALONE = re.compile(r"[•●○◦▪■□‣⁃–—*-]|\(?(?:[\dIVX]{1,4}(?:\.\d{1,3})*|[a-zA-Z](?=[.)]))[.)]?|[§▶➢✓o]")
 # What stands before a wide gap in a list item or a numbered heading.
 _DIGITS = re.compile(r"\d+")
 _PAGE_NUMBER = re.compile(r"(?:page|p\.)?\s*[-–—]?\s*\d{1,4}\s*[-–—]?(?:\s*(?:/|sur|of|de)\s*\d{1,4})?", re.IGNORECASE)
 _COMPOUND = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+")
-_KEEP_HYPHEN_BEFORE = frozenset(
-    "il elle ils elles on je tu nous vous ce ci là moi toi lui leur le la les y en t même mêmes être ci-dessus".split()
-)
+_CLITICS = "il elle ils elles on je tu nous vous ce ci là moi toi lui leur le la les y en t même mêmes être"
+_KEEP_HYPHEN_BEFORE = frozenset(_CLITICS.split())
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,14 @@ def without_furniture(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
 
 
 def _margins(page: Sequence[Line]) -> Iterator[tuple[Line, str]]:
-    """The outermost lines, by place on the page."""
+    """The outermost lines that white space parts from the text: the first lines of a paragraph are no header."""
     ordered = sorted(page, key=lambda line: -line.baseline)
-    for line in ordered[:MARGIN_LINES]:
-        yield line, "top"
-    for line in ordered[-MARGIN_LINES:]:
-        yield line, "bottom"
+    for where, lines in (("top", ordered), ("bottom", ordered[::-1])):
+        for count in range(1, MARGIN_LINES + 1):
+            following = lines[count : count + 1]
+            if not following or abs(lines[count - 1].baseline - following[0].baseline) > MARGIN_GAP * lines[count - 1].size:
+                for line in lines[:count]:
+                    yield line, where
 
 
 def _shape(line: Line) -> str:
@@ -155,7 +159,7 @@ def _style(lines: Sequence[Line]) -> _Style:
     bold = 2 * sum(len(line.text) for line in in_body if line.bold) > sum(len(line.text) for line in in_body)
     gaps = Counter(
         round(2 * (before.baseline - line.baseline)) / 2
-        for before, line in zip(lines, lines[1:], strict=False)
+        for before, line in pairwise(lines)
         if before.page == line.page and before.size == line.size == body and 0 < before.baseline - line.baseline < 3 * body
     )
     usual = min((gap for gap, count in gaps.items() if count == max(gaps.values())), default=1.2 * body)
@@ -223,6 +227,8 @@ def _start(line: Line, current: _Open | None, style: _Style) -> _Open | None:
         goes_on = current is not None and before is not None and current.kind == "heading" and current.level == level
         near = goes_on and before is not None and before.page == line.page and 0 <= before.baseline - line.baseline < 1.8 * line.size
         return None if near else _Open("heading", [line], level=level)
+    if len(line.cells) > 1 and _MARK_ALONE.fullmatch(line.cells[0].text):
+        return _Open("list_item", [line], strip=len(line.cells[0].text))
     bullet = _BULLET.match(line.text) or (_NUMBER.match(line.text) if apart or (before and _has_ended(before)) else None)
     if bullet:
         return _Open("list_item", [line], strip=bullet.end())

@@ -68,12 +68,12 @@ def _damaged(path: str) -> DocumentError:
     return DocumentError(path, "damaged", f"{path} is not a readable PDF.", hint="Open it in a viewer and save it anew.")
 
 
-def _title(document: Any) -> str:  # noqa: ANN401 - the library has no types
+def _title(document: Any) -> str:
     title = one_line(clean(document.get_metadata_value("Title") or ""))
     return "" if title.lower().startswith(_JUNK_TITLES) else title
 
 
-def _pages(document: Any, path: str) -> Iterator[list[Line]]:  # noqa: ANN401
+def _pages(document: Any, path: str) -> Iterator[list[Line]]:
     characters = 0
     for number in range(len(document)):
         page = document[number]
@@ -91,8 +91,8 @@ def _pages(document: Any, path: str) -> Iterator[list[Line]]:  # noqa: ANN401
 class _PageReader:
     """Reads one page character by character, in the order of its content stream."""
 
-    def __init__(self, text_page: Any, number: int, height: float) -> None:  # noqa: ANN401
-        import pypdfium2.raw as raw  # noqa: PLC0415
+    def __init__(self, text_page: Any, number: int, height: float) -> None:
+        from pypdfium2 import raw  # noqa: PLC0415
 
         self._raw, self._page, self._number, self._height = raw, text_page, number, height
         self._left, self._right, self._bottom, self._top, self._x, self._y = (ctypes.c_double() for _ in range(6))

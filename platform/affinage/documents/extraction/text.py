@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from affinage.documents.blocks import Block
 from affinage.documents.extraction.decoding import clean, decode
@@ -43,7 +44,7 @@ def _block(lines: list[str]) -> Iterator[Block]:
         return
     bullet = _BULLET.match(lines[0])
     joined = [lines[0][bullet.end() :] if bullet else lines[0]]
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         wrapped = len(before) >= WRAP_WIDTH and not before.endswith(_SENTENCE_END)
         joined.append((" " if wrapped or line[0].islower() else "\n") + line)
     yield Block("list_item" if bullet else "paragraph", "".join(joined))

@@ -68,7 +68,9 @@ class FolderSource:
             hint = "Correct `path` of the source, or mount the folder."
             raise DependencyError("folder", f"There is no folder {self.root}.", hint=hint) from error
         except NotADirectoryError as error:
-            raise DependencyError("folder", f"{self.root} is not a folder.", hint="Correct `path` of the source.", retryable=False) from error
+            raise DependencyError(
+                "folder", f"{self.root} is not a folder.", hint="Correct `path` of the source.", retryable=False
+            ) from error
         except OSError as error:
             raise _unlisted(self.root, error) from error
         os.close(top)
@@ -177,7 +179,7 @@ def _on_disk(name: str) -> bytes:
 
 
 def _shown(name: str) -> str:
-    """`name` as text that any store holds: bytes that are not UTF-8 are written as `\\xNN`."""
+    r"""`name` as text that any store holds: bytes that are not UTF-8 are written as `\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -199,4 +201,6 @@ def _unlisted(folder: Path, error: OSError) -> DependencyError:
 
 def _unreadable(path: str, why: str) -> DocumentError:
     name = PurePosixPath(path).name
-    return DocumentError(path, "unreadable", f"{path} cannot be read: {why}.", hint=f"Check that `{name}` exists and that this process may read it.")
+    return DocumentError(
+        path, "unreadable", f"{path} cannot be read: {why}.", hint=f"Check that `{name}` exists and that this process may read it."
+    )

@@ -1,0 +1,3 @@
+from tests.unit.serving.conftest import gateway, world
+
+__all__ = ["gateway", "world"]
