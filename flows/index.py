@@ -14,8 +14,7 @@ import logging
 from typing import Any
 
 from prefect import flow, task
-from prefect.client.schemas.objects import TaskRun
-from prefect.states import State
+from prefect.client.schemas.objects import State, TaskRun
 
 from affinage.errors import AffinageError
 from affinage.settings import load_settings

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affinage.blobs import BlobStore, FolderBlobs
 from affinage.database.engine import Database
+from affinage.engines.extractive import Excerpt
 from affinage.engines.protocols import Embedder, Generator
 from affinage.errors import ConfigurationError, RefusedError
 from affinage.settings import Settings
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from affinage.registry.bases import Base
     from affinage.registry.mlflow import MlflowRegistry
     from affinage.registry.moves import Move
-    from affinage.registry.variants import StoredVariant
+    from affinage.registry.variants import AdapterTask, StoredVariant
     from affinage.serving.answering import Answering
     from affinage.serving.sessions import Sessions
     from affinage.tuning.evaluate import Evaluation
@@ -82,6 +84,7 @@ class Affinage:
         self.new_id = new_id
         self._embedders: dict[tuple[str, str | None], Embedder] = {}
         self._generators: dict[str, Generator] = {}
+        self._building = threading.RLock()
         self._base_digests: dict[str, str] = {}
         self._packaged_bases: dict[str, Base] = {}
         self._replies: dict[tuple[str | int | None, ...], list[str]] = {}
@@ -139,9 +142,10 @@ class Affinage:
         if adapter and not folder:
             folder = self._countersigned_folder(str(adapter))
         key = (name, str(folder) if adapter else None)
-        if key not in self._embedders:
-            self._embedders[key] = MiniLM(self.settings.cache, threads=self.threads, adapter=Path(str(folder)) if adapter else None)
-        return self._embedders[key]
+        with self._building:
+            if key not in self._embedders:
+                self._embedders[key] = MiniLM(self.settings.cache, threads=self.threads, adapter=Path(str(folder)) if adapter else None)
+            return self._embedders[key]
 
     def generator(self, engine: str, *, folder: Path | None = None) -> Generator:
         """The generator that `engine` names, one for each name in this process.
@@ -153,9 +157,11 @@ class Affinage:
         folder
             Where the files of a registered base lie; the caller looked it up.
         """
-        if engine not in self._generators:
-            self._generators[engine] = self._make_generator(engine, folder)
-        return self._generators[engine]
+        # A gateway warms its engines while it already answers: neither may build a second one.
+        with self._building:
+            if engine not in self._generators:
+                self._generators[engine] = self._make_generator(engine, folder)
+            return self._generators[engine]
 
     def _make_generator(self, engine: str, folder: Path | None) -> Generator:
         from affinage.engines import smollm2
@@ -277,9 +283,12 @@ class Affinage:
         return self._packaged_bases[name]
 
     def _base_of(self, stored: StoredVariant) -> Base:
+        return self._base_for(stored.variant.engine, stored.adapter_task)
+
+    def _base_for(self, engine: str, task: AdapterTask | None) -> Base:
         from affinage.engines import minilm
 
-        return self.base(minilm.NAME if stored.adapter_task == "embedder" else stored.variant.engine)
+        return self.base(minilm.NAME if task == "embedder" else engine)
 
     def verified_folder(self, stored: StoredVariant) -> Path:
         """Files of a variant's adapter, fetched and verified; they may still lack the countersignature."""
@@ -412,6 +421,30 @@ class Affinage:
             self.verified_folder(stored)
         return stored
 
+    def take_in_candidates(self) -> list[StoredVariant]:
+        """Variants whose alias `candidate` somebody set in MLflow since the last look; the gate comes next."""
+        from affinage.answers.answer import EXTRACTIVE
+        from affinage.declarations.repository import list_assistants
+        from affinage.registry.follow import sync_aliases
+        from affinage.tuning.register import current_variant
+
+        with self.database.read() as connection:
+            declared = list_assistants(connection)
+        found = []
+        for spec in declared:
+            current = current_variant(self.database, spec, base_digest=None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine))
+            taken = sync_aliases(
+                self.database,
+                self.registry,
+                organisation=spec.organisation,
+                current=current,
+                base_of=partial(self._base_for, spec.engine),
+                now=self.now,
+                new_id=self.new_id,
+            )
+            found += [taken] if taken is not None else []
+        return found
+
     def release_variant(self, variant_id: str) -> StoredVariant:
         """The variant that can serve: an embedder's adapter gets index generations with its vectors first."""
         from affinage.index.generations import build_generation
@@ -484,10 +517,10 @@ class Affinage:
 
         return RememberingEmbedder(self.embedder())
 
-    def _select(self, question: str, sentences: Sequence[str]) -> list[int]:
+    def _select(self, question: str, excerpts: Sequence[Excerpt]) -> list[int]:
         from affinage.engines.extractive import select_sentences
 
-        return select_sentences(question, sentences, embedder=self._sentence_embedder)
+        return select_sentences(question, excerpts, embedder=self._sentence_embedder)
 
     def _served_generator(self, engine: str) -> Generator:
         from affinage.engines import smollm2
@@ -530,7 +563,7 @@ class Affinage:
         with self.database.read() as connection:
             declared = list_assistants(connection)
         if any(spec.sources for spec in declared):
-            self._select("ready", ["ready"])
+            self._select("ready", [Excerpt("ready")])
             _ = self.searcher
         for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
             if not engine.startswith(("http://", "https://")):

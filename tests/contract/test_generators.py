@@ -29,7 +29,7 @@ def adapter_folders(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 @pytest.fixture(params=["transformers", "endpoint"])
 def generator(request: pytest.FixtureRequest, tiny: Path) -> Iterator[Generator]:
     if request.param == "transformers":
-        yield TransformersGenerator(tiny, base="tiny", threads=1)
+        yield TransformersGenerator(tiny, base="tiny", threads=1, precision="float32")
     else:
         with serve_openai() as server:
             yield Endpoint(server.url, egress_hosts=["127.0.0.1"])

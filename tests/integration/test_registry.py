@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -77,7 +78,9 @@ def bare(database: Database, spec: AssistantSpec, base: Base, clock, new_id) -> 
 
 
 @pytest.fixture
-def tuned(database: Database, registry: MlflowRegistry, spec: AssistantSpec, base: Base, bare: Variant, tmp_path: Path, clock) -> StoredVariant:
+def tuned(
+    database: Database, registry: MlflowRegistry, spec: AssistantSpec, base: Base, bare: Variant, tmp_path: Path, clock
+) -> StoredVariant:
     """A registered adapter, not countersigned."""
     folder = write_adapter(tmp_path / "trained")
     variant, _ = register_files(
@@ -143,15 +146,18 @@ def test_aliases_follow_recorded_moves_and_a_variant_without_adapter_gets_its_ve
         assert all(row.done_at is not None for row in connection.execute(select(alias_move)))
 
 
-def test_our_own_moves_are_not_taken_for_moves_by_hand(database, registry, spec, tuned, clock, new_id) -> None:
+def test_our_own_moves_are_not_taken_for_moves_by_hand(database, registry, spec, tuned, sync, clock, new_id) -> None:
     with database.write() as connection:
         set_candidate(connection, assistant=spec.name, variant_id=tuned.variant_id, actor="t", reason="t", now=clock(), new_id=new_id)
     finish_moves(database, registry, now=clock)
-    assert sync(database, registry, spec, clock, new_id) is None
+    assert sync() is None
 
 
-def sync(database, registry, spec, clock, new_id) -> StoredVariant | None:
-    return sync_aliases(database, registry, organisation="default", assistant=spec.name, now=clock, new_id=new_id)
+@pytest.fixture
+def sync(database: Database, registry: MlflowRegistry, bare: Variant, base: Base, clock, new_id):
+    """One look at the alias `candidate`."""
+    known = {"organisation": "default", "current": bare, "base_of": lambda task: base, "now": clock, "new_id": new_id}
+    return lambda: sync_aliases(database, registry, **known)
 
 
 def notebook_version(plain_client, spec: AssistantSpec, folder: Path, **tags: str) -> str:
@@ -159,12 +165,14 @@ def notebook_version(plain_client, spec: AssistantSpec, folder: Path, **tags: st
     from mlflow.exceptions import MlflowException
 
     name = f"affinage.default.{spec.name}"
-    try:
+    with contextlib.suppress(MlflowException):
         plain_client.create_registered_model(name)
-    except MlflowException:
-        pass
     experiment = plain_client.get_experiment_by_name("notebook")
-    where = experiment.experiment_id if experiment else plain_client.create_experiment("notebook", artifact_location=str(folder.parent / "runs"))
+    where = (
+        experiment.experiment_id
+        if experiment
+        else plain_client.create_experiment("notebook", artifact_location=str(folder.parent / "runs"))
+    )
     run = plain_client.create_run(where)
     plain_client.log_artifacts(run.info.run_id, str(folder), "adapter")
     made = plain_client.create_model_version(name, f"runs:/{run.info.run_id}/adapter", run.info.run_id, tags=tags)
@@ -172,10 +180,10 @@ def notebook_version(plain_client, spec: AssistantSpec, folder: Path, **tags: st
     return str(made.version)
 
 
-def test_a_version_set_as_candidate_in_a_notebook_is_taken_in_once(database, registry, plain_client, spec, base, bare, clock, new_id, tmp_path) -> None:
+def test_a_version_set_as_candidate_in_a_notebook_is_taken_in_once(registry, plain_client, spec, base, bare, sync, tmp_path) -> None:
     folder = write_adapter(tmp_path / "notebook", seed=7)
     version = notebook_version(plain_client, spec, folder)
-    taken = sync(database, registry, spec, clock, new_id)
+    taken = sync()
     assert taken is not None
     assert (taken.model_version, taken.adapter_task, taken.countersigned_at) == (version, "generator", None)
     # What it leaves out is the champion's.
@@ -183,37 +191,35 @@ def test_a_version_set_as_candidate_in_a_notebook_is_taken_in_once(database, reg
     assert left_out == asdict(bare)
     _, facts = verified_folder(registry, taken, adapters=tmp_path / "adapters", base=base)
     assert facts.digest == taken.variant.adapter_digest
-    assert sync(database, registry, spec, clock, new_id) is None
+    assert sync() is None
     # Removed and set again: looked at again.
     plain_client.delete_registered_model_alias(f"affinage.default.{spec.name}", "candidate")
-    assert sync(database, registry, spec, clock, new_id) is None
+    assert sync() is None
     plain_client.set_registered_model_alias(f"affinage.default.{spec.name}", "candidate", version)
-    again = sync(database, registry, spec, clock, new_id)
+    again = sync()
     assert again is not None
     assert again.variant_id == taken.variant_id
 
 
 def test_a_notebook_version_for_another_base_is_taken_in_and_refused_by_verification(
-    database, registry, plain_client, spec, base, bare, clock, new_id, tmp_path
+    registry, plain_client, spec, base, bare, sync, tmp_path
 ) -> None:
     notebook_version(plain_client, spec, write_adapter(tmp_path / "notebook"), **{"affinage.base_digest": "0" * 64})
-    taken = sync(database, registry, spec, clock, new_id)
+    taken = sync()
     assert taken is not None
     with pytest.raises(RefusedError) as refused:
         verified_folder(registry, taken, adapters=tmp_path / "adapters", base=base)
     assert "trained on the base 000000000000" in refused.value.reasons[0]
 
 
-def test_a_version_that_is_no_adapter_is_refused_once_and_not_tried_again(
-    database, registry, plain_client, spec, bare, clock, new_id, tmp_path
-) -> None:
+def test_a_version_that_is_no_adapter_is_refused_once_and_not_tried_again(plain_client, spec, sync, tmp_path) -> None:
     folder = tmp_path / "pickled"
     folder.mkdir()
     (folder / WEIGHTS).write_bytes(b"\0")
     notebook_version(plain_client, spec, folder)
     with pytest.raises(UsageError, match="is no adapter"):
-        sync(database, registry, spec, clock, new_id)
-    assert sync(database, registry, spec, clock, new_id) is None
+        sync()
+    assert sync() is None
 
 
 def test_files_changed_in_the_registry_never_reach_an_engine(database, registry, spec, tuned, base, tmp_path) -> None:
@@ -247,8 +253,8 @@ def say(text: str):
 def ready(database: Database, blobs: FolderBlobs, registry: MlflowRegistry, tuned: StoredVariant, base: Base, tmp_path: Path, clock):
     """Brings `tuned` onto a generator on which its files behave as told."""
 
-    def _ready(behaviour=say("right answer")):
-        generator = TableGenerator(say("nothing known"), {str(tuned.variant.adapter_digest): behaviour})
+    def _ready(said: str = "right answer"):
+        generator = TableGenerator(say("nothing known"), {str(tuned.variant.adapter_digest): say(said)})
         made = make_ready(
             database=database,
             blobs=blobs,
@@ -285,7 +291,7 @@ def test_an_adapter_is_proved_by_golden_answers_and_one_that_is_not_live_is_unlo
     assert made.proof.from_reference == pytest.approx(0.0)
     assert made.proof.from_base == pytest.approx(2.9)
     with pytest.raises(RefusedError, match="is not live") as refused:
-        ready(say("nothing known"))
+        ready("nothing known")
     assert "2.900" in refused.value.reasons[0]
 
 
@@ -303,7 +309,13 @@ def test_promotion_by_hand_is_recorded_and_never_skips_verification(database, re
     def refuse(stored: StoredVariant) -> Path:
         raise RefusedError("no", reasons=["NaN"])
 
-    known = {"release": lambda variant_id: read(database, variant_id), "actor": "dana", "reason": "tried it", "now": clock, "new_id": new_id}
+    known = {
+        "release": lambda variant_id: read(database, variant_id),
+        "actor": "dana",
+        "reason": "tried it",
+        "now": clock,
+        "new_id": new_id,
+    }
     with pytest.raises(RefusedError):
         promote_by_hand(database=database, variant_id=tuned.variant_id, verify=refuse, **known)
     with database.read() as connection:

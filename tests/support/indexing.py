@@ -40,15 +40,24 @@ class Crash(BaseException):
 class World:
     """One installation with one folder source, `handbook`. `declared`: it is there already, and only opened."""
 
-    def __init__(self, folder: Path, *, store: VectorStore | None = None, template: Path | None = None, declared: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        store: VectorStore | None = None,
+        template: Path | None = None,
+        declared: bool = False,
+        database_url: str | None = None,
+    ) -> None:
         self.folder = folder
         self.docs = folder / "docs"
         self.docs.mkdir(parents=True, exist_ok=True)
         if template is not None:
             shutil.copy(template, folder / "affinage.db")
-        self.database = Database(f"sqlite:///{folder / 'affinage.db'}")
-        # These crashes end a process and not the machine: nothing that was written can be lost.
-        event.listen(self.database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        self.database = Database(database_url or f"sqlite:///{folder / 'affinage.db'}")
+        if self.database.engine.dialect.name == "sqlite":
+            # These crashes end a process and not the machine: nothing that was written can be lost.
+            event.listen(self.database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         if template is None and not declared:
             self.database.migrate()
         self.store = store if store is not None else ExactStore()
@@ -171,7 +180,9 @@ class World:
                 row = rows.pop(c.row_id)
                 assert (row.chunk_id, row.doc_key) == (c.chunk_id, c.doc_key)
                 assert row.allow == self.store.stored_principals(c.allow)
-                found.append((c.path, c.ordinal, c.start, c.end, c.page, c.heading, c.text, tuple(c.allow), row.tokens, row.vector.tobytes()))
+                found.append(
+                    (c.path, c.ordinal, c.start, c.end, c.page, c.heading, c.text, tuple(c.allow), row.tokens, row.vector.tobytes())
+                )
             assert not connection.execute(select(intent)).all(), "an intent is left"
         assert not rows, "the store holds rows that the ledger does not"
         return sorted(found)

@@ -26,7 +26,7 @@ from affinage.database.tables import index as ledger
 from affinage.declarations.apply import apply_declarations
 from affinage.declarations.model import parse_declarations
 from affinage.documents.blocks import Block, ExtractedDocument
-from affinage.engines.extractive import content_words
+from affinage.engines.extractive import Excerpt, content_words
 from affinage.engines.protocols import Generation, GenerationRequest, Generator
 from affinage.errors import UnknownObjectError
 from affinage.identity.directory import add_member
@@ -108,7 +108,7 @@ class World:
                     allow=list(allow),
                     state="indexed",
                     updated_at=AT,
-                )  # fmt: skip
+                )
             )
             connection.execute(
                 insert(ledger.document_revision).values(
@@ -130,7 +130,7 @@ class World:
                         spans=[[start, end]],
                         heading="",
                         text=block,
-                    )  # fmt: skip
+                    )
                 )
         return doc_key
 
@@ -189,11 +189,11 @@ class World:
         self.database.close()
 
 
-def select_by_words(question: str, sentences: Sequence[str]) -> list[int]:
+def select_by_words(question: str, excerpts: Sequence[Excerpt]) -> list[int]:
     """An extractive engine without a model: the sentences that hold at least half of the question's words, best first."""
     words = content_words(question)
-    shares = [len(words & content_words(sentence)) / max(1, len(words)) for sentence in sentences]
-    order = sorted(range(len(sentences)), key=lambda index: (-shares[index], index))
+    shares = [len(words & content_words(sentence)) / max(1, len(words)) for sentence, _, _ in excerpts]
+    order = sorted(range(len(excerpts)), key=lambda index: (-shares[index], index))
     return [index for index in order if shares[index] >= 0.5][:2]
 
 

@@ -28,6 +28,7 @@ from affinage.answers.refusal import dont_know
 from affinage.answers.structured import canonical, evidence, parse_reply, problems
 from affinage.declarations.model import AssistantSpec
 from affinage.documents.languages import detect
+from affinage.engines.extractive import Excerpt
 from affinage.engines.protocols import Message
 from affinage.index.passages import Passage
 
@@ -37,8 +38,8 @@ RETRIEVED = 8
 _IN_PROMPT = 5
 # Five passages of at most 800 characters fit a context of 2,048 tokens in French.
 
-Select = Callable[[str, Sequence[str]], Sequence[int]]
-"""Extractive engine: (question, sentences) -> indices of those that answer, best first; empty when none does."""
+Select = Callable[[str, Sequence[Excerpt]], Sequence[int]]
+"""Extractive engine: (question, excerpts) -> indices of those that answer, best first; empty when none does."""
 Recheck = Callable[[str], Passage | None]
 """Chunk id -> the chunk as this reader may see it now, or None."""
 
@@ -150,10 +151,21 @@ def joined(sentences: Sequence[Sentence]) -> str:
 def _extract(prepared: Prepared, select: Select) -> list[Citation]:
     if prepared.messages:
         return []  # a generator's assistant with nothing found
-    places = [(passage, *span) for passage in prepared.passages for span in passage_sentences(passage)]
+    places = [
+        (passage, start, end)
+        for passage in prepared.passages
+        for start, end in passage_sentences(passage)
+        if not _is_heading(passage, passage.text[start - passage.start : end - passage.start])
+    ]
     texts = [passage.text[start - passage.start : end - passage.start] for passage, start, end in places]
-    chosen = dict.fromkeys(texts[index] for index in select(prepared.question, texts))
+    excerpts = [Excerpt(text, passage.title, passage.heading) for text, (passage, _, _) in zip(texts, places, strict=True)]
+    chosen = dict.fromkeys(texts[index] for index in select(prepared.question, excerpts))
     return [cite(*places[texts.index(text)], n=n) for n, text in enumerate(chosen, 1)]
+
+
+def _is_heading(passage: Passage, text: str) -> bool:
+    """Whether `text` is the title or a heading: it repeats the question better than any answer, and answers nothing."""
+    return text in {passage.title, *passage.heading.split(" > ")}
 
 
 def _check_structured(prepared: Prepared, reply: str, recheck: Recheck) -> CheckedAnswer:

@@ -1,4 +1,4 @@
-""" "I don't know", in the question's language. Pure.
+"""What is said when nothing is known, in the question's language. Pure.
 
 There is one text for a language, whether nothing was found or nothing is visible: it tells nothing of what is hidden.
 """

@@ -10,13 +10,17 @@ import typer
 
 from affinage.cli.context import installation
 from affinage.cli.output import JsonFlag, emit
-from affinage.errors import UsageError
+from affinage.errors import AffinageError, UsageError
+from affinage.wiring import Affinage
 
 experiments = typer.Typer(
     no_args_is_help=True, help="A/B between the champion and a candidate.\n\nExample: affinage experiment status guichet"
 )
 
-Which = Annotated[str, typer.Argument(metavar="NAME", help="An experiment, or an assistant (its newest experiment).")]
+Which = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="An experiment, or an assistant (its newest one); default: the only one, or the newest ended."),
+]
 
 
 @experiments.command("start")
@@ -54,33 +58,33 @@ def start(
 
 
 @experiments.command("status")
-def status(name: Which, json_output: JsonFlag = False) -> None:
+def status(name: Which = None, json_output: JsonFlag = False) -> None:
     """Show state, arms and evidence.
 
     Example: affinage experiment status guichet
     """
     with installation() as app:
-        _show(app, name, as_json=json_output)
+        _show(app, _named(app, name), as_json=json_output)
 
 
 @experiments.command("evaluate")
-def evaluate(name: Which, json_output: JsonFlag = False) -> None:
+def evaluate(name: Which = None, json_output: JsonFlag = False) -> None:
     """Look at the evidence now and do what follows: ramp, pause, promote, roll back, or nothing.
-
-    The champion moves in the database at once; MLflow's alias follows with the next look of the controller.
 
     Example: affinage experiment evaluate guichet
     """
     from affinage.experiments.operate import evaluate_experiment
 
     with installation() as app:
-        done = evaluate_experiment(app.database, experiment_id=name, now=app.now, new_id=app.new_id, actor="command line")
+        done = evaluate_experiment(app.database, experiment_id=_named(app, name), now=app.now, new_id=app.new_id, actor="command line")
+        if done.steps and done.experiment.ended_at is not None:
+            app.follow_moves()  # only now is MLflow imported
         steps = [{"to_state": str(step.to_state), "stage": step.stage, "reason": step.reason} for step in done.steps]
         _show(app, done.experiment.experiment_id, as_json=json_output, more={"steps": steps})
 
 
 @experiments.command("stop")
-def stop(name: Which, json_output: JsonFlag = False) -> None:
+def stop(name: Which = None, json_output: JsonFlag = False) -> None:
     """End an experiment; the champion serves everybody from the next request on.
 
     Example: affinage experiment stop guichet-1
@@ -88,11 +92,26 @@ def stop(name: Which, json_output: JsonFlag = False) -> None:
     from affinage.experiments.operate import stop_experiment
 
     with installation() as app:
-        stopped = stop_experiment(app.database, experiment_id=name, now=app.now, new_id=app.new_id, actor="command line")
+        stopped = stop_experiment(app.database, experiment_id=_named(app, name), now=app.now, new_id=app.new_id, actor="command line")
         _show(app, stopped.experiment_id, as_json=json_output)
 
 
-def _show(app: Any, name: str, *, as_json: bool, more: dict[str, Any] | None = None) -> None:
+def _named(app: Affinage, name: str | None) -> str:
+    from affinage.experiments.repository import list_experiments
+
+    if name is not None:
+        return name
+    with app.database.read() as connection:
+        live = [e.experiment_id for e in list_experiments(connection, live=True)]
+        every = [e.experiment_id for e in list_experiments(connection)]
+    if len(live) > 1:
+        raise UsageError(f"{len(live)} experiments are running.", hint=f"Name one of them: {', '.join(sorted(live))}.")
+    if not every:
+        raise AffinageError("There is no experiment yet.", hint="Start one: `affinage experiment start ASSISTANT --candidate VARIANT`.")
+    return (live or every)[0]
+
+
+def _show(app: Affinage, name: str, *, as_json: bool, more: dict[str, Any] | None = None) -> None:
     from affinage.experiments.repository import get_experiment
     from affinage.experiments.status import experiment_status, lines_of
 

@@ -8,17 +8,17 @@ from itertools import takewhile
 
 from affinage.documents.blocks import ExtractedDocument
 from affinage.documents.chunks import Chunk
-from affinage.documents.packing import LONG_SENTENCE, LONG_WORD, Atoms
+from affinage.documents.packing import ANCHOR_DISTANCE, LONG_SENTENCE, LONG_WORD, Atoms
 
 VERSION = 1
 # Raised when the same blocks give other chunks.
 MIN_LENGTH, MAX_LENGTH = 300, 800
-# Characters of a chunk. A section that is shorter than the minimum is a chunk all the same.
+# Characters of a chunk. Anchors may lie a little nearer, and a shorter section is a chunk all the same.
 PATH_LENGTH = 160
 # Characters of the heading path in an embedded text.
 HEADER_LENGTH = 200
 # Characters of a table's header row repeated in an embedded text.
-SPLIT_FINGERPRINT = f"split-{VERSION}:{MIN_LENGTH}-{MAX_LENGTH}-{LONG_SENTENCE}-{LONG_WORD}-{PATH_LENGTH}-{HEADER_LENGTH}"
+SPLIT_FINGERPRINT = f"split-{VERSION}:{MIN_LENGTH}-{MAX_LENGTH}-{ANCHOR_DISTANCE}-{LONG_SENTENCE}-{LONG_WORD}-{PATH_LENGTH}-{HEADER_LENGTH}"
 
 PATH_SEPARATOR = " > "
 _SPECIAL_TOKENS = 8
@@ -125,14 +125,17 @@ class _Splitter:
         atoms = Atoms(self.text)
         for number in section.blocks:
             atoms.add(*self.spans[number], by_line=self.blocks[number].kind in ("code", "table"))
-        pending = [(0, len(atoms))] if len(atoms) else []
+        pending = atoms.runs()[::-1]
         while pending:
             first, last = pending.pop()
             chunk = make(atoms.starts[first], atoms.ends[last - 1])
             if chunk is not None:
                 yield chunk
             elif last - first > 1:
-                cut = atoms.cut(first, last, margin=MIN_LENGTH)
+                # What is short and has too many tokens all the same is halved.
+                length = atoms.ends[last - 1] - atoms.starts[first]
+                shortest, longest = (MIN_LENGTH, MAX_LENGTH) if length > MAX_LENGTH else (length // 3, length)
+                cut = atoms.cut(first, last, shortest=shortest, longest=longest)
                 pending += [(cut, last), (first, cut)]
             else:
                 yield from self._halves(make, atoms.starts[first], atoms.ends[first])

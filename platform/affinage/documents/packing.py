@@ -1,10 +1,14 @@
 """Where a section is cut: at the places its content chooses. Pure.
 
-Every sentence, table row and line of code is an atom with a rank, a hash of its text. A run of atoms that is too long
-is cut before the atom of the lowest rank that is not too near the ends, and so are its two parts. Which atom that is
-depends on the atoms around it and not on how much text stands before it: what is inserted somewhere changes the run
-that it falls into, and leaves all other cuts where they were. (Filling runs up from the start moves every later cut.
-Cutting wherever a hash matches a mask has to cut by length where none matches, and those cuts move too.)
+Every sentence, table row and line of code is an atom with a rank, a hash of its text. An atom whose rank is the lowest
+within `ANCHOR_DISTANCE` on both sides is an anchor: a chunk begins there, whatever stands further away. So what is
+inserted somewhere can move the anchors beside it and no others. What lies between two anchors is seldom too long for a
+chunk; if it is, it is cut before an atom of low rank near its middle, which changes nothing outside it.
+
+(Filling chunks up from the start moves every later cut. Cutting wherever a hash matches a mask has to cut by length
+where none matches, and then those cuts move too. Measured on insertions of one or two sentences into 80: more than
+three chunks changed in 0.1 % of the cases; 0.5 % when a section is halved at its lowest rank again and again; 5 to 15 %
+with the cheapest way through all cuts.)
 """
 
 from __future__ import annotations
@@ -12,7 +16,9 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -23,8 +29,8 @@ LONG_SENTENCE = 400
 # Characters; a longer one may also be cut between its words.
 LONG_WORD = 80
 # Characters; a longer one (a text without spaces, or encoded data) may also be cut inside, every 32 characters or so.
-MIN_PART = 100
-# Characters; a sentence may end this near to the end of a run when the other choice is to cut between words.
+ANCHOR_DISTANCE = 250
+# Characters between anchors at least; their mean distance is about twice that.
 
 _BLOCK = 256
 _WINDOW = 32
@@ -62,19 +68,46 @@ class Atoms:
             else:
                 self._put_words(start + first, start + last, shift)
 
-    def cut(self, first: int, last: int, *, margin: int) -> int:
+    def runs(self) -> list[tuple[int, int]]:
+        """Half-open ranges of atoms between anchors, in order; no anchor is near the ends of the section."""
+        if not len(self):
+            return []
+        anchors = [i for i in self._anchors() if self._is_inside(i)]
+        return list(pairwise([0, *anchors, len(self)]))
+
+    def _is_inside(self, atom: int) -> bool:
+        return self.starts[atom] - self.starts[0] >= ANCHOR_DISTANCE and self.ends[-1] - self.starts[atom] >= ANCHOR_DISTANCE
+
+    def _anchors(self) -> Iterator[int]:
+        """Atoms with no key as low as theirs within the distance, in order: one pass with a stack of rising keys."""
+        starts, keys = self.starts, self._keys
+        is_low = bytearray(len(keys))
+        stack: list[int] = []
+        for i, key in enumerate(keys):
+            before = -1
+            while stack and keys[stack[-1]] >= key:
+                before = stack.pop()
+                if starts[i] - starts[before] <= ANCHOR_DISTANCE:
+                    is_low[before] = 0
+            # The nearest key to the left that is as low: an equal one was just taken off the stack, last.
+            nearest = before if before >= 0 and keys[before] == key else stack[-1] if stack else -1
+            is_low[i] = nearest < 0 or starts[i] - starts[nearest] > ANCHOR_DISTANCE
+            stack.append(i)
+        return (i for i, low in enumerate(is_low) if low)
+
+    def cut(self, first: int, last: int, *, shortest: int, longest: int) -> int:
         """The atom before which the run of atoms `first` to `last` (excluded, at least two) is cut.
 
-        It is at least `margin` characters from both ends where one is; otherwise the nearest to the middle.
+        The lowest rank among the places that leave no part below `shortest`, and none above `longest` where two parts
+        of that length are enough; the place nearest to the middle when there is none.
         """
         if self._index is None:
             self._index = _LowestKey(self._keys)
         start, end = self.starts[first], self.ends[last - 1]
-        best = self._lowest_between(first, last, start + margin, end - margin)
-        if best is None or self._keys[best] >= _BETWEEN_WORDS:
-            sentence = self._lowest_between(first, last, start + MIN_PART, end - MIN_PART)
-            if sentence is not None and self._keys[sentence] < _BETWEEN_WORDS:
-                return sentence
+        low, high = start + shortest, end - shortest
+        if end - start <= 2 * longest:
+            low, high = max(low, end - longest), min(high, start + longest)
+        best = self._lowest_between(first, last, low, high)
         return best if best is not None else self._middle(first, last, (start + end) // 2)
 
     def _lowest_between(self, first: int, last: int, low: int, high: int) -> int | None:

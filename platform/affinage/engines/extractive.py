@@ -1,7 +1,8 @@
 """The engine without a language model: which sentences answer a question.
 
-A sentence scores by meaning (cosine of embeddings) and by words (share of the question's content words it holds). Called
-by answers. Pure: receives an embedder, knows nothing of documents or rights.
+A sentence scores by meaning (cosine of embeddings) and by words (share of the question's content words it holds), both read
+under the title and headings it stands under: "Quarante-huit heures avant." answers nothing by itself. Called by answers.
+Pure: receives an embedder, knows nothing of documents or rights.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from affinage.engines.protocols import Embedder
 
 LEXICAL_WEIGHT = 0.35
-THRESHOLD = 0.50
+THRESHOLD = 0.45
+# On the demo's corpus (132 paraphrased questions, 9 that nothing answers): with titles the right sentence is quoted for 17 % of
+# the questions and 8 of the 9 are refused; by the sentence alone, 1 %.
 _STEM = 5  # letters; French and English inflect at the end of a word
 _WORD = re.compile(r"[^\W_]+")
 _STOP_WORDS = frozenset(
@@ -32,8 +36,20 @@ _STOP_WORDS = frozenset(
 )
 
 
+class Excerpt(NamedTuple):
+    """A sentence, and the title of its document and the headings above it, where there are any."""
+
+    sentence: str
+    title: str = ""
+    heading: str = ""
+
+    def in_context(self) -> str:
+        """What is embedded."""
+        return f"{self.title}. {self.sentence}" if self.title else self.sentence
+
+
 def rank_sentences(
-    question: str, sentences: Sequence[str], *, embedder: Embedder, lexical_weight: float = LEXICAL_WEIGHT
+    question: str, excerpts: Sequence[Excerpt], *, embedder: Embedder, lexical_weight: float = LEXICAL_WEIGHT
 ) -> NDArray[np.float64]:
     """How well each sentence answers the question.
 
@@ -45,26 +61,26 @@ def rank_sentences(
     Returns
     -------
     NDArray
-        Scores, shape (n_sentences,), at most 1. A score says something across questions: below `THRESHOLD` nothing answers.
+        Scores, shape (n_excerpts,), at most 1. A score says something across questions: below `THRESHOLD` nothing answers.
     """
-    if not sentences:
+    if not excerpts:
         return np.zeros(0)
-    vectors = embedder.embed([question, *sentences])
+    vectors = embedder.embed([question, *(excerpt.in_context() for excerpt in excerpts)])
     cosine = (vectors[1:] @ vectors[0]).astype(np.float64)
     words = content_words(question)
-    shared = np.array([len(words & content_words(sentence)) / len(words) if words else 0.0 for sentence in sentences])
+    shared = np.array([len(words & content_words(" ".join(excerpt))) / len(words) if words else 0.0 for excerpt in excerpts])
     scores: NDArray[np.float64] = (1 - lexical_weight) * cosine + lexical_weight * shared
     return scores
 
 
 def select_sentences(
-    question: str, sentences: Sequence[str], *, embedder: Embedder, threshold: float = THRESHOLD, limit: int = 3
+    question: str, excerpts: Sequence[Excerpt], *, embedder: Embedder, threshold: float = THRESHOLD, limit: int = 3
 ) -> list[int]:
     """Indices of the sentences that answer, best first; empty when none reaches `threshold`.
 
     The first one decides whether the question is answered at all; others follow only when they are nearly as good.
     """
-    scores = rank_sentences(question, sentences, embedder=embedder)
+    scores = rank_sentences(question, excerpts, embedder=embedder)
     order = [int(i) for i in np.argsort(-scores, kind="stable")]
     if not order or scores[order[0]] < threshold:
         return []

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from affinage.engines.chat import encode_prompt, encode_target
 from affinage.engines.protocols import Generation, GenerationRequest, Message
@@ -41,10 +41,14 @@ class TransformersGenerator:
         Name of the base, as registered.
     threads
         Threads of one forward pass.
+    precision
+        Type of weights and arithmetic. float32 where the processor lacks bf16 instructions, or where a row must not depend
+        on its batch.
     """
 
-    def __init__(self, folder: Path, *, base: str, threads: int) -> None:
+    def __init__(self, folder: Path, *, base: str, threads: int, precision: Literal["bfloat16", "float32"] = "bfloat16") -> None:
         self.folder = folder
+        self._precision = precision
         self._base = base
         self._threads = threads
         self._lock = threading.RLock()
@@ -75,7 +79,7 @@ class TransformersGenerator:
         torch.set_num_threads(self._threads)
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                self.folder, dtype=torch.bfloat16, local_files_only=True, use_safetensors=True, trust_remote_code=False
+                self.folder, dtype=getattr(torch, self._precision), local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             raise _unreadable(self.folder, error) from error

@@ -17,6 +17,8 @@ from affinage.experiments.states import SPLITTING, State
 from affinage.registry.variants import stored_variant
 from affinage.telemetry import Metrics
 
+_VERDICTS = frozenset({State.PROMOTING, State.ROLLING_BACK, State.KEPT_CONTROL, State.ABORTED})
+
 
 def first_ratings(events: Iterable[Event]) -> list[Event]:
     """The confirmatory ratings: the first of each unit at each stage."""
@@ -30,14 +32,19 @@ def first_ratings(events: Iterable[Event]) -> list[Event]:
 def experiment_status(connection: Connection, experiment: Experiment, *, now: datetime) -> dict[str, Any]:
     """State, arms, tests and decision: the keys of `experiment status`.
 
-    An experiment that has ended is shown as it was decided: what came in afterwards changes nothing.
+    An experiment that has ended is shown as it was decided: neither what came in afterwards nor what was forgotten since
+    changes its verdict.
     """
     events = read_evidence(connection, experiment.experiment_id)
     decisions = list_decisions(connection, experiment.experiment_id)
     end = experiment.ended_at or now
     counted = [event for event in events if event.at is not None and event.at <= end]
     served = [d.created_at for d in decisions if d.to_state is State.CANARY]
-    result = replay(counted, experiment.tests, started_at=served[0] if served else experiment.created_at, ended_at=end)
+    recorded = [d.inputs["result"] for d in decisions if d.to_state in _VERDICTS and "result" in d.inputs]
+    if recorded:
+        found = recorded[-1]
+    else:
+        found = replay(counted, experiment.tests, started_at=served[0] if served else experiment.created_at, ended_at=end).as_dict()
     variants = {CONTROL: experiment.control_variant, CANDIDATE: experiment.candidate_variant}
     share = _candidate_share(experiment)
     shares = {CONTROL: 1 - share, CANDIDATE: share}
@@ -49,11 +56,7 @@ def experiment_status(connection: Connection, experiment: Experiment, *, now: da
         "stage": experiment.stage,
         "version": experiment.version,
         "arms": [_arm(connection, name, variants[name], shares[name], counted) for name in (CONTROL, CANDIDATE)],
-        "tests": [test.as_dict() for test in result.tests],
-        "decision": result.decision,
-        "decided_at": result.decided_at,
-        "rated_units": result.rated_units,
-        "lift": None if result.lift is None else result.lift.as_dict(),
+        **{key: found[key] for key in ("tests", "decision", "decided_at", "rated_units", "lift")},
         "reason": decisions[-1].inputs["reason"] if decisions else "",
         "created_at": experiment.created_at.isoformat(),
         "ended_at": None if experiment.ended_at is None else experiment.ended_at.isoformat(),

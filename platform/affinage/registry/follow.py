@@ -16,16 +16,18 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from affinage.answers.answer import EXTRACTIVE
 from affinage.answers.variant import Variant
 from affinage.database.engine import Database
 from affinage.database.tables.registry import alias_move, alias_seen
 from affinage.database.tables.registry import variant as variant_table
 from affinage.errors import AffinageError, ConflictError, UsageError
-from affinage.registry.adapter_files import VARIANT, WEIGHTS, adapter_digest, stage_adapter
+from affinage.registry.adapter_files import VARIANT, WEIGHTS, stage_adapter
+from affinage.registry.bases import Base
 from affinage.registry.mlflow import MlflowRegistry
 from affinage.registry.moves import pointer_of
 from affinage.registry.names import CANDIDATE, CHAMPION, TAG, adapter_name
-from affinage.registry.variants import AdapterTask, StoredVariant, champion_of, save_variant, stored_variant, variant_of_version
+from affinage.registry.variants import AdapterTask, StoredVariant, save_variant, stored_variant, variant_of_version
 
 
 def finish_moves(database: Database, registry: MlflowRegistry, *, now: Callable[[], datetime]) -> int:
@@ -122,14 +124,22 @@ def sync_aliases(
     registry: MlflowRegistry,
     *,
     organisation: str,
-    assistant: str,
+    current: Variant,
+    base_of: Callable[[AdapterTask], Base],
     now: Callable[[], datetime],
     new_id: Callable[[], str],
 ) -> StoredVariant | None:
     """Take in the version that the alias `candidate` names, if it was set by hand since the last look.
 
-    What the version leaves out is taken from the champion. The variant is stored, not trusted: verification and gate
-    come next. A version that was refused is looked at again only after the alias was removed and set again.
+    The variant is stored, not trusted: verification and gate come next. A version that was refused is looked at again only
+    after the alias was removed and set again.
+
+    Parameters
+    ----------
+    current
+        What serves the assistant now; the version's variant takes from it what it leaves out.
+    base_of
+        The base of the assistant's generator or embedder.
 
     Returns
     -------
@@ -139,8 +149,9 @@ def sync_aliases(
     Raises
     ------
     UsageError
-        If the version's files are no adapter, or the assistant has no champion to take the rest from.
+        If the version's files are no adapter.
     """
+    assistant = current.assistant
     version = registry.get_alias(organisation, assistant, CANDIDATE)
     with database.read() as connection:
         seen = select(alias_seen.c.model_version).where(alias_seen.c.assistant == assistant, alias_seen.c.alias == CANDIDATE)
@@ -151,7 +162,9 @@ def sync_aliases(
     stored = None
     try:
         if version is not None:
-            stored = known or _take_in(database, registry, organisation=organisation, assistant=assistant, version=version, now=now())
+            stored = known or _take_in(
+                database, registry, organisation=organisation, version=version, current=current, base_of=base_of, now=now()
+            )
     finally:
         # Also a version that cannot be taken in counts as seen: it is not tried again at every look.
         with database.write() as connection:
@@ -164,19 +177,19 @@ def sync_aliases(
 
 
 def _take_in(
-    database: Database, registry: MlflowRegistry, *, organisation: str, assistant: str, version: str, now: datetime
+    database: Database,
+    registry: MlflowRegistry,
+    *,
+    organisation: str,
+    version: str,
+    current: Variant,
+    base_of: Callable[[AdapterTask], Base],
+    now: datetime,
 ) -> StoredVariant:
-    with database.read() as connection:
-        champion = champion_of(connection, assistant)
-    if champion is None:
-        raise UsageError(
-            f"Version {version} of `{assistant}` cannot be taken in: the assistant has no champion to compare it with.",
-            hint=f"Ask it once or run `affinage adapter promote`, then set the alias again: `affinage ask {assistant} …`.",
-        )
-    found = registry.get_version(organisation, assistant, version)
+    found = registry.get_version(organisation, current.assistant, version)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = registry.download(organisation, assistant, version, Path(temporary) / "download")
-        variant, task = _variant_of(folder, champion, tags=found.tags)
+        folder = registry.download(organisation, current.assistant, version, Path(temporary) / "download")
+        variant, task = _variant_of(folder, current, tags=found.tags, base_of=base_of)
     with database.write() as connection:
         save_variant(
             connection, variant, organisation=organisation, now=now, adapter_task=task, run_id=found.run_id, model_version=version,
@@ -185,21 +198,24 @@ def _take_in(
         return stored_variant(connection, variant.variant_id)
 
 
-def _variant_of(folder: Path, champion: Variant, *, tags: Mapping[str, str]) -> tuple[Variant, AdapterTask | None]:
-    """The variant that a version's files and tags describe; the champion says what they leave out."""
+def _variant_of(
+    folder: Path, current: Variant, *, tags: Mapping[str, str], base_of: Callable[[AdapterTask], Base]
+) -> tuple[Variant, AdapterTask | None]:
+    """The variant that a version's files and tags describe; what serves now says what they leave out."""
     spec = _read_spec(folder / VARIANT)
     given: dict[str, Any] = {key: spec[key] for key in ("engine", "base_digest", "prompt_digest", "generations", "decoding") if key in spec}
     for key in ("base_digest", "prompt_digest", "engine"):
         if TAG + key in tags:
             given[key] = tags[TAG + key]
-    variant = replace(champion, **given)
+    variant = replace(current, **given)
     if not (folder / WEIGHTS).exists():
         return replace(variant, adapter=None, adapter_digest=None), None
+    task: AdapterTask = "embedder" if variant.engine == EXTRACTIVE else "generator"
+    base = base_of(task)
     with tempfile.TemporaryDirectory() as temporary:
-        stage_adapter(folder, Path(temporary), base=variant.engine)
-        digest = adapter_digest(Path(temporary))
-    task: AdapterTask = "embedder" if variant.engine == "extractive" else "generator"
-    return replace(variant, adapter=adapter_name(variant.assistant, digest), adapter_digest=digest), task
+        digest = stage_adapter(folder, Path(temporary), base=base.name)
+    base_digest = given.get("base_digest") or base.digest
+    return replace(variant, adapter=adapter_name(variant.assistant, digest), adapter_digest=digest, base_digest=base_digest), task
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

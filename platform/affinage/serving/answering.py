@@ -138,8 +138,8 @@ class Answering:
         self._new_id = new_id
         self._commit = commit or self._commit_here
         self._secret: bytes | None = None
-        # One model at a time on one machine: two generations side by side are slower than one after the other.
-        self._engine = threading.Lock()
+        # An engine is built, and an adapter loaded, once; engines order their own generations.
+        self._loading = threading.Lock()
 
     def answer(self, request: AskRequest) -> Answered:
         """Answer one question and record it.
@@ -159,7 +159,10 @@ class Answering:
         plans = self._plan(requests)
         prepared = [self._prepare(plan) for plan in plans]
         replies = self._generate(plans, prepared)
-        checked = self._check(plans, prepared, replies)
+        checked = [
+            check(ready, None if reply is None else reply.text, select=self._select, recheck=partial(self._recheck, plan))
+            for plan, ready, reply in zip(plans, prepared, replies, strict=True)
+        ]
         seconds = time.monotonic() - started
         answered = [
             self._answered(plan, ready, reply, answer, seconds)
@@ -223,26 +226,21 @@ class Answering:
             if ready.needs_engine:
                 by_engine.setdefault(ready.spec.engine, []).append(index)
         for engine, indices in by_engine.items():
-            with self._engine:
+            with self._loading:
                 generator = self._generator_of(engine)
                 for variant in {plans[index].routed.variant.variant_id: plans[index].routed.variant for index in indices}.values():
                     if variant.adapter is not None:
                         self._load_adapter(generator, variant)
-                batch = [generation_request(prepared[i].messages, plans[i].routed.variant, plans[i].spec) for i in indices]
-                for index, reply in zip(indices, generator.generate(batch), strict=True):
-                    replies[index] = reply
+            batch = [generation_request(prepared[i].messages, plans[i].routed.variant, plans[i].spec) for i in indices]
+            for index, reply in zip(indices, generator.generate(batch), strict=True):
+                replies[index] = reply
         return replies
 
-    def _check(self, plans: Sequence[_Plan], prepared: Sequence[Prepared], replies: Sequence[Generation | None]) -> list[CheckedAnswer]:
+    def _recheck(self, plan: _Plan, chunk_id: str) -> Passage | None:
+        # Rights again, and anew for each quote: groups and documents may have changed while the engine was at work.
         with self._database.read() as connection:
-            checked = []
-            for plan, ready, reply in zip(plans, prepared, replies, strict=True):
-                # Rights again, and anew: groups may have changed while the engine was at work.
-                principals = _reader(connection, plan.request).principals
-                generations = plan.routed.variant.generations
-                recheck = partial(current_passage, connection, generations=generations, principals=principals)
-                checked.append(check(ready, None if reply is None else reply.text, select=self._select, recheck=recheck))
-            return checked
+            principals = _reader(connection, plan.request).principals
+            return current_passage(connection, chunk_id, generations=plan.routed.variant.generations, principals=principals)
 
     def _answered(self, plan: _Plan, ready: Prepared, reply: Generation | None, answer: CheckedAnswer, seconds: float) -> Answered:
         routed, request = plan.routed, plan.request

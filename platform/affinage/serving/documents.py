@@ -1,7 +1,8 @@
 """`GET /v1/answers/{id}` and `GET /v1/documents/{id}`: where an answer came from, and the source it quotes.
 
-An answer is its own user's. What it quotes is shown as long as its reader may still read it; once they may not, the
-stored answer is as unknown to them as the document. Whatever is not there, or not for this caller, is the same 404.
+An answer is for its own user, and for operators of its organisation. What it quotes is shown as long as its reader may
+read it; once they may not, the stored answer is as unknown to them as the document. Whatever is not there, or not for
+this caller, is the same 404.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from affinage.answers.refusal import dont_know
 from affinage.database.tables.index import document as document_table
 from affinage.documents.blocks import ExtractedDocument
 from affinage.errors import UnknownObjectError
-from affinage.identity.directory import reader_of
+from affinage.identity.directory import reader_of, roles_of
 from affinage.identity.rights import Reader
 from affinage.index.generations import serving_generations
 from affinage.index.reading import current_passage, document_text
@@ -48,9 +49,13 @@ def _answer(parts: Parts, answer_id: str, caller: Caller) -> dict[str, Any]:
     with parts.database.read() as connection:
         found = find_answer(connection, answer_id)
         who = reader_of(connection, user=caller.user, groups=caller.groups)
-        if found is None or found.user_name != who.user:
+        if found is None or not _may_see(connection, found, who):
             raise UnknownObjectError("answer", answer_id)
         return _shown(connection, found, who)
+
+
+def _may_see(connection: Connection, answer: Answer, who: Reader) -> bool:
+    return answer.user_name == who.user or "operator" in roles_of(connection, who=who, organisation_name=answer.organisation)
 
 
 def _shown(connection: Connection, answer: Answer, who: Reader) -> dict[str, Any]:
@@ -82,9 +87,8 @@ def _document(parts: Parts, name: str, caller: Caller) -> dict[str, Any]:
     source, _, path = name.partition("/")
     with parts.database.read() as connection:
         who = reader_of(connection, user=caller.user, groups=caller.groups)
-        doc_key = connection.execute(
-            select(document_table.c.doc_key).where(document_table.c.source == source, document_table.c.path == path)
-        )
+        named = (document_table.c.source == source) & (document_table.c.path == path)
+        doc_key = connection.execute(select(document_table.c.doc_key).where(named)).scalar()
         found = document_text(
             connection,
             parts.blobs,

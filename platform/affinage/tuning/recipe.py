@@ -56,6 +56,12 @@ class SftRecipe(_Recipe):
 
     kind: ClassVar[Kind] = "sft"
     last_layers: int
+    micro_batch: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.last_layers < 1 or self.micro_batch < 1 or self.batch % self.micro_batch:
+            raise ConfigurationError("The recipe's `batch` must be a multiple of `micro_batch`, and `last_layers` at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,8 +136,12 @@ def _trainer(
         task_type="CAUSAL_LM",
     )
     # Rows of like length share a batch: padding is computed and thrown away.
+    rows_at_once = min(recipe.micro_batch, recipe.batch)
     arguments = SFTConfig(
-        **trainer_options(workspace, recipe, seed), max_length=recipe.max_tokens, packing=False, train_sampling_strategy="group_by_length"
+        **trainer_options(workspace, recipe, seed, rows_at_once=rows_at_once),
+        max_length=recipe.max_tokens,
+        packing=False,
+        train_sampling_strategy="group_by_length",
     )
     return _answer_trainer()(
         model=get_peft_model(model, lora),

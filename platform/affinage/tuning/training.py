@@ -162,12 +162,14 @@ def make_watch(progress: Progress) -> Any:
     return Watch()
 
 
-def trainer_options(workspace: Workspace, recipe: Any, seed: int) -> dict[str, Any]:
-    """Arguments that both trainers give to transformers' Trainer."""
+def trainer_options(workspace: Workspace, recipe: Any, seed: int, *, rows_at_once: int | None = None) -> dict[str, Any]:
+    """Arguments that both trainers give to transformers' Trainer; `rows_at_once` divides a batch into several passes."""
+    rows = rows_at_once or recipe.batch
     return {
         "output_dir": str(workspace.folder),
         "num_train_epochs": recipe.epochs,
-        "per_device_train_batch_size": recipe.batch,
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": recipe.batch // rows,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.schedule,
         "warmup_steps": recipe.warmup_ratio,  # a value below 1 is a share of all steps

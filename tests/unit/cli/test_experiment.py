@@ -91,6 +91,14 @@ def test_a_champion_against_itself_is_refused(command: Command, candidate: str) 
     assert command("start", "appels", "--candidate", champion, code=3)["error"]["type"] == "RefusedError"
 
 
+def test_a_name_is_needed_only_where_several_run(command: Command, candidate: str) -> None:
+    assert command("status", code=1)["error"]["message"] == "There is no experiment yet."
+    command("start", "appels", "--candidate", candidate)
+    assert command("status")["experiment"] == "appels-1"
+    assert command("stop")["state"] == "ABORTED"
+    assert command("status")["state"] == "ABORTED"
+
+
 @pytest.mark.parametrize("verb", ["status", "stop", "evaluate"])
 def test_an_unknown_experiment_is_an_error(command: Command, verb: str) -> None:
     assert command(verb, "nothing", code=1)["error"]["type"] == "UnknownObjectError"

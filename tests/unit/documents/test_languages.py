@@ -3,12 +3,16 @@ import pytest
 from affinage.documents.languages import detect
 
 
-@pytest.mark.parametrize("text", ["Combien de jours ?", "Délai remboursement", "Quelle est la procédure ?", "Les agents déposent leur demande. " * 20])
+@pytest.mark.parametrize(
+    "text", ["Combien de jours ?", "Délai remboursement", "Quelle est la procédure ?", "Les agents déposent leur demande. " * 20]
+)
 def test_french_is_told(text: str) -> None:
     assert detect(text) == "fr"
 
 
-@pytest.mark.parametrize("text", ["How many days?", "What is the procedure?", "leave of absence", "Employees hand in their requests. " * 20])
+@pytest.mark.parametrize(
+    "text", ["How many days?", "What is the procedure?", "leave of absence", "Employees hand in their requests. " * 20]
+)
 def test_english_is_told(text: str) -> None:
     assert detect(text) == "en"
 

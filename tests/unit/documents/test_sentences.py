@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def test_sentences_end_where_a_reader_ends_them(text: str, expected: list[str]) 
 @given(st.text(alphabet="aB.!? \n«»M"))
 def test_every_visible_character_is_in_exactly_one_sentence(text: str) -> None:
     spans = sentence_spans(text)
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
     assert all(start < end and not text[start].isspace() and not text[end - 1].isspace() for start, end in spans)
     assert "".join("".join(sentences(text)).split()) == "".join(text.split())
 

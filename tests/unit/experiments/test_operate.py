@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select
 
+from affinage.database.tables.feedback import feedback
 from affinage.database.tables.registry import alias_move, serving_pointer
 from affinage.declarations.model import RolloutSpec
 from affinage.errors import ConflictError, RefusedError, UnknownObjectError, UsageError
@@ -313,6 +314,27 @@ def test_what_comes_in_after_the_end_changes_no_status(world: World) -> None:
     with world.database.read() as connection:
         assert experiment_status(connection, get_experiment(connection, "tone-1"), now=world.clock()) == before
     assert before["arms"][1]["share"] == 1.0
+
+
+def test_a_stopped_experiment_shows_the_evidence_it_was_stopped_with(world: World) -> None:
+    world.start()
+    look(world)  # pauses, for want of data, and records that
+    world.crowd(4, like="candidate")
+    stop_experiment(world.database, experiment_id="tone-1", now=world.clock, new_id=world.new_id, actor="test")
+    with world.database.read() as connection:
+        status = experiment_status(connection, get_experiment(connection, "tone-1"), now=world.clock())
+    assert (status["state"], status["decision"], status["rated_units"]) == ("ABORTED", "continue", 4)
+
+
+def test_forgetting_people_does_not_rewrite_a_verdict(world: World) -> None:
+    world.start()
+    world.crowd(60, like="candidate")
+    look(world)
+    with world.database.write() as connection:
+        connection.execute(delete(feedback))
+        status = experiment_status(connection, get_experiment(connection, "tone-1"), now=world.clock())
+    assert (status["decision"], status["arms"][1]["rated"]) == ("promote", 0)
+    assert next(test for test in status["tests"] if test["name"] == "benefit")["log_e"] > 2.99
 
 
 def test_prometheus_sees_state_share_and_evidence(world: World) -> None:

@@ -77,9 +77,7 @@ def test_every_following_generation_gets_changes_deletions_and_rights_in_one_syn
     tuned.remove("1.md")
     tuned.allow(("2.md", ["group:hr"]), ("**", ["everyone"]))
     tuned.sync()
-    found = tuned.searcher().search(
-        "rule", generations={"handbook": built.generation_id}, principals=reader("alice").principals, k=50
-    )
+    found = tuned.searcher().search("rule", generations={"handbook": built.generation_id}, principals=reader("alice").principals, k=50)
     assert {p.document for p in found} == {f"handbook/{n}.md" for n in (0, 3, 4, 5)}
     assert any("rewritten" in p.text for p in found)
 

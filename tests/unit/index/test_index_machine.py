@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-
-
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -17,7 +15,7 @@ from affinage.identity.rights import reader
 from tests.support.indexing import READERS, World
 
 PATHS = st.sampled_from(["a.md", "b.md", "c.txt", "hr/a.md", "hr/d.md", "law/e.md", "law/f.txt"])
-WORDS = "leave pay march badge visa lunch union parking laptop training worker annual".split()
+WORDS = ["leave", "pay", "march", "badge", "visa", "lunch", "union", "parking", "laptop", "training", "worker", "annual"]
 PARAGRAPHS = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join), min_size=1, max_size=5)
 ALLOW = st.sampled_from([["everyone"], ["group:hr"], ["group:law", "user:alice"], []])
 FOLDERS = ("hr/**", "law/**", "**")

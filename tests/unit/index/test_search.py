@@ -37,7 +37,9 @@ def test_passage_names_its_document_place_and_rights(world: World) -> None:
 def test_ranking_equals_brute_force_for_every_reader(world: World) -> None:
     world.allow(("hr/**", ["group:hr"]), ("law/**", ["group:law"]), ("**", ["everyone"]))
     for n in range(20):
-        world.write(f"{('hr', 'law', 'all')[n % 3]}/{n}.md", f"# Rule {n}\n\nRule {n} is about leave of worker {n} in march and pay {n * 7}.")
+        world.write(
+            f"{('hr', 'law', 'all')[n % 3]}/{n}.md", f"# Rule {n}\n\nRule {n} is about leave of worker {n} in march and pay {n * 7}."
+        )
     world.sync()
     world.check_search()
     assert world.search("march") == world.search("march")

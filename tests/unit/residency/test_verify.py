@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -195,7 +196,5 @@ def test_shapes_of_a_base_are_read_from_its_headers(tmp_path: Path) -> None:
 def test_no_bytes_make_the_header_reader_fail_in_another_way(tmp_path_factory: pytest.TempPathFactory, data: bytes, length: int) -> None:
     path = tmp_path_factory.getbasetemp() / f"{os.getpid()}.safetensors"
     path.write_bytes(struct.pack("<Q", length) + data)
-    try:
+    with contextlib.suppress(ValueError):
         read_header(path)
-    except ValueError:
-        pass

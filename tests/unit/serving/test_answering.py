@@ -99,26 +99,32 @@ def test_rights_come_from_the_user_and_not_from_the_question(world: World):
     assert ask(world, "What is the parking salary bonus of the director?", user="dana").record.known is True
 
 
+@pytest.mark.parametrize("moment", ["after the search", "while sentences are chosen"])
 @pytest.mark.parametrize("change", ["revoked", "rewritten", "removed"])
-def test_what_changes_while_the_engine_works_is_not_quoted(world: World, change: str):
+def test_what_changes_while_the_engine_works_is_not_quoted(world: World, change: str, moment: str):
     doc_key = world.add("permits.md", PERMIT)
 
-    def meanwhile(question: str, sentences: list[str]) -> list[int]:
+    def change_it() -> None:
         if change == "revoked":
             world.allow(doc_key, "group:hr")
         elif change == "rewritten":
             world.rewrite(doc_key, PERMIT.replace("two", "ten"))
         else:
             world.remove(doc_key)
-        return [0]
 
     class Late:
         def search(self, query: str, **given: Any) -> list[Any]:
             found = world.search(query, **given)
-            meanwhile(query, [])
+            if moment == "after the search":
+                change_it()
             return found
 
-    answered = ask(world, QUESTION, search_of=Late)
+    def select_late(question: str, sentences: Any) -> list[int]:
+        if moment == "while sentences are chosen":
+            change_it()
+        return [0]
+
+    answered = ask(world, QUESTION, search_of=Late, select=select_late)
     assert public(answered) == {"text": dont_know("en"), "known": False, "citations": []}
     assert answered.record.guardrails["dropped_quotes"] >= 1
 

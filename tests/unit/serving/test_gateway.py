@@ -299,6 +299,21 @@ def test_an_answer_is_shown_to_its_user_only(gateway: Gateway):
     assert foreign.status_code == unknown.status_code == 404
 
 
+def test_an_operator_sees_an_answer_but_not_what_it_quotes_from_documents_closed_to_them(gateway: Gateway):
+    from sqlalchemy import insert
+
+    from affinage.database.tables.identity import role_binding
+
+    answer_id = gateway.ask().json()["affinage"]["answer_id"]
+    gateway.world.join("ops", "oscar")
+    assert gateway.get(f"/v1/answers/{answer_id}", user="oscar").status_code == 404
+    with gateway.world.database.write() as connection:
+        connection.execute(insert(role_binding).values(organisation="default", role="operator", group_name="ops"))
+    assert gateway.get(f"/v1/answers/{answer_id}", user="oscar").json()["known"] is True
+    gateway.world.allow("doc-permits.md", "user:alice")
+    assert gateway.get(f"/v1/answers/{answer_id}", user="oscar").json()["citations"] == []
+
+
 def test_an_answer_about_a_revoked_document_shows_nothing_of_it(gateway: Gateway):
     answer_id = gateway.ask().json()["affinage"]["answer_id"]
     gateway.world.allow("doc-permits.md", "group:hr")

@@ -69,7 +69,18 @@ def world(tmp_path: Path) -> Iterator[World]:
     data = snapshot_bytes({"kind": "embedding"}, rows)
     world.blobs.put(blob_name(data), data)
     snapshot = Snapshot(
-        "ds-1", "d" * 64, "default", "guichet", "embedding", ("everyone",), counts_of(rows, {}), {}, {}, blob_name(data), False, world.clock()
+        "ds-1",
+        "d" * 64,
+        "default",
+        "guichet",
+        "embedding",
+        ("everyone",),
+        counts_of(rows, {}),
+        {},
+        {},
+        blob_name(data),
+        False,
+        world.clock(),
     )
     with world.database.write() as connection:
         save_snapshot(connection, snapshot, rows, user_of={})
@@ -81,7 +92,9 @@ def candidate(world: World) -> str:
     generations = {"handbook": world.generation()}
     made = Variant("guichet", "extractive", "b" * 64, "guichet@12345678", "1" * 64, "p", generations)
     with world.database.write() as connection:
-        save_variant(connection, made, organisation="default", now=world.clock(), adapter_task="embedder", dataset_id="ds-1", model_version="0")
+        save_variant(
+            connection, made, organisation="default", now=world.clock(), adapter_task="embedder", dataset_id="ds-1", model_version="0"
+        )
     return made.variant_id
 
 

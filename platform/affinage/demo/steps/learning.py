@@ -8,7 +8,7 @@ import numpy as np
 
 from affinage.datasets.build import build_dataset
 from affinage.datasets.read import load_rows
-from affinage.datasets.rows import Kind
+from affinage.datasets.rows import EmbeddingRow, Kind
 from affinage.declarations.repository import get_assistant
 from affinage.demo.corpus import SOURCE
 from affinage.demo.damage import damage_adapter
@@ -61,7 +61,7 @@ def tune(tour: Tour) -> dict[str, Any]:
 
 def gate(tour: Tour) -> dict[str, Any]:
     """Judge both adapters on held-out rows, and a damaged copy of one: the gate must see the difference."""
-    variants = {kind: tour.facts[f"{kind}_variant"] for kind in LEARNERS.values() if f"{kind}_variant" in tour.facts}
+    variants: dict[str, str] = {kind: tour.facts[f"{kind}_variant"] for kind in LEARNERS.values() if f"{kind}_variant" in tour.facts}
     if "extraction" in variants:
         variants["damaged"] = _damaged(tour, variants["extraction"])
     arguments = [argument for variant in variants.values() for argument in ("--variant", variant)]
@@ -90,7 +90,7 @@ def reindex(tour: Tour) -> dict[str, Any]:
     if not tour.facts.get("embedding_passed"):
         return {"skipped": "the embedding adapter did not pass its gate; the old generation serves"}
     snapshot = tour.facts["embedding_dataset"]
-    held_out = {row.question for row in load_rows(tour.app.blobs, snapshot, "test")}
+    held_out = {row.question for row in load_rows(tour.app.blobs, snapshot, "test") if isinstance(row, EmbeddingRow)}
     asked = [question for question in tour_questions(tour) if question.text in held_out]
     before = _first_hits(tour, asked)
     move = tour.app.promote_variant(tour.facts["embedding_variant"], actor="demo", reason="The gate passed; retrieval needs no A/B here.")
@@ -117,6 +117,6 @@ def _damaged(tour: Tour, variant: str) -> str:
     with tour.app.database.read() as connection:
         folder = tour.app.verified_folder(stored_variant(connection, variant))
     out = tour.folder / "damaged"
-    damage_adapter(folder, out, np.random.default_rng(SEED))
+    damage_adapter(folder, out, rng=np.random.default_rng(SEED))
     damaged, _version = tour.app.register_adapter(out, assistant=APPELS)
     return damaged.variant_id

@@ -35,8 +35,12 @@ _MAX_STYLE_CHAIN = 20
 def read(data: bytes, *, path: str) -> Extraction:
     """Blocks of a Word document; the title of its properties."""
     document = _open(data, path)
-    walk = _Walk(document)
-    return Extraction(tuple(walk.blocks(document.element.body)), one_line(document.core_properties.title or ""))
+    try:
+        blocks = tuple(_Walk(document).blocks(document.element.body))
+        return Extraction(blocks, one_line(document.core_properties.title or ""))
+    except (RecursionError, AttributeError, KeyError, ValueError) as error:
+        # Parts that are valid XML and yet not what Word writes.
+        raise _damaged(path, f"{type(error).__name__}") from error
 
 
 def _open(data: bytes, path: str) -> Document:

@@ -136,16 +136,12 @@ class FolderSource:
             descriptor = self._open(parts)
         except (OSError, ValueError) as error:
             raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from error
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise _unreadable(path, "it is not a regular file")
-            if status.st_size > limit:
-                raise too_large(path, status.st_size)
-            try:
-                data = file.read(limit + 1)
-            except OSError as error:
-                raise _unreadable(path, error.strerror or str(error)) from error
+        try:
+            data = _content(descriptor, path, limit)
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error)) from error
+        finally:
+            os.close(descriptor)
         if len(data) > limit:
             raise too_large(path, len(data))
         return data
@@ -161,6 +157,17 @@ class FolderSource:
                 os.close(descriptor)
             descriptor = following
         return descriptor
+
+
+def _content(descriptor: int, path: str, limit: int) -> bytes:
+    """What an open file holds, and one byte more than `limit` if it grew beyond."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise _unreadable(path, "it is not a regular file")
+    if status.st_size > limit:
+        raise too_large(path, status.st_size)
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(limit + 1)
 
 
 def _open_at(part: str, flags: int, folder: int) -> int:

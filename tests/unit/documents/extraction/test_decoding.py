@@ -64,6 +64,7 @@ def test_clean_text_stays_clean_and_any_store_holds_it(text: str) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_text_or_a_document_error(data: bytes) -> None:
     try:
-        clean(decode(data, path="a.txt")).encode()
-    except DocumentError as error:
-        assert error.reason == "encoding"
+        text = decode(data, path="a.txt")
+    except DocumentError:
+        return
+    clean(text).encode()

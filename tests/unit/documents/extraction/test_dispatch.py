@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affinage.documents.extraction import EXTRACT_FINGERPRINT, SUPPORTED_SUFFIXES, extract, format_of
-from affinage.documents.extraction import dispatch
+from affinage.documents.extraction import EXTRACT_FINGERPRINT, SUPPORTED_SUFFIXES, dispatch, extract, format_of
 from affinage.errors import DocumentError
 
 
@@ -46,7 +45,7 @@ def test_text_beyond_the_limit_is_too_large(monkeypatch) -> None:
 
 def test_the_title_is_the_highest_heading_then_the_first_line() -> None:
     assert extract(b"## Deux\n\n# Un\n\nTexte.", path="a.md").title == "Un"
-    assert extract("Note de service\nsuite".encode(), path="un-nom.txt").title.startswith("Note de service")
+    assert extract(b"Note de service\nsuite", path="un-nom.txt").title.startswith("Note de service")
 
 
 def test_the_result_does_not_depend_on_the_name() -> None:

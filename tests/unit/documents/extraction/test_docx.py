@@ -51,7 +51,8 @@ def test_the_title_of_the_properties_is_used_without_headings() -> None:
 
 def test_insertions_and_content_controls_are_read_and_deletions_are_not() -> None:
     xml = (
-        "<w:p><w:r><w:t>garde </w:t></w:r><w:ins><w:r><w:t>ajout</w:t></w:r></w:ins><w:del><w:r><w:delText>non</w:delText></w:r></w:del></w:p>"
+        "<w:p><w:r><w:t>garde </w:t></w:r><w:ins><w:r><w:t>ajout</w:t></w:r></w:ins>"
+        "<w:del><w:r><w:delText>non</w:delText></w:r></w:del></w:p>"
         "<w:sdt><w:sdtContent><w:p><w:r><w:t>dedans</w:t></w:r></w:p></w:sdtContent></w:sdt>"
         "<w:p><w:r><w:rPr><w:vanish/></w:rPr><w:t>invisible</w:t></w:r></w:p>"
     )

@@ -1,5 +1,4 @@
-from affinage.documents.extraction import extract
-from affinage.documents.extraction import markdown
+from affinage.documents.extraction import extract, markdown
 
 
 def blocks(text: str) -> list[tuple[str, str]]:

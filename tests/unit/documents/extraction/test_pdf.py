@@ -50,7 +50,13 @@ def test_a_document_of_nothing_but_repeated_lines_keeps_them() -> None:
 
 
 def test_words_cut_at_line_ends_become_whole_and_compounds_keep_their_hyphen() -> None:
-    lines = ["Le texte traite de l'informa-", "tion des agents et peut-", "être de la sous-", "traitance, car la sous-traitance est", "fréquente."]
+    lines = [
+        "Le texte traite de l'informa-",
+        "tion des agents et peut-",
+        "être de la sous-",
+        "traitance, car la sous-traitance est",
+        "fréquente.",
+    ]
     data = make_lines_pdf([[(72, 700 - 12 * number, line) for number, line in enumerate(lines)]])
     expected = "Le texte traite de l'information des agents et peut-être de la sous-traitance, car la sous-traitance est fréquente."
     assert [text for *_, text in found(data)] == [expected]

@@ -24,7 +24,7 @@ def test_bullets_are_list_items_without_their_mark() -> None:
     ]
 
 
-def test_fifty_megabytes_are_read_in_one_pass() -> None:
+def test_megabytes_are_read_in_one_pass() -> None:
     paragraph = b"Une phrase assez longue pour ressembler a du texte. " * 8 + b"\n\n"
-    document = extract(paragraph * (50_000_000 // len(paragraph)), path="a.txt")
-    assert len(document.blocks) == 50_000_000 // len(paragraph)
+    document = extract(paragraph * (10_000_000 // len(paragraph)), path="a.txt")
+    assert len(document.blocks) == 10_000_000 // len(paragraph)

@@ -39,7 +39,9 @@ def test_documents_are_listed_in_the_order_of_their_paths(tmp_path: Path) -> Non
     assert set(found) == {"b.md", "a/c.md", "a.md", "a/b/d.md", "a0.md", "é.md", "Z.md"}
 
 
-NAMES = st.text(alphabet="aé.-0~ ", min_size=1, max_size=4).filter(lambda name: name not in (".", "..") and not name.startswith((".", "~$")))
+NAMES = st.text(alphabet="aé.-0~ ", min_size=1, max_size=4).filter(
+    lambda name: name not in (".", "..") and not name.startswith((".", "~$"))
+)
 
 
 @settings(max_examples=50, deadline=None)
