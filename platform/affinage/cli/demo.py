@@ -12,7 +12,9 @@ from affinage.cli.output import JsonFlag, emit, note
 
 
 def demo(
-    docs: Annotated[Path | None, typer.Option("--docs", help="Your own folder instead of the invented one; it is copied, never written.")] = None,
+    docs: Annotated[
+        Path | None, typer.Option("--docs", help="Your own folder instead of the invented one; it is copied, never written.")
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Run the whole loop on this machine and print the figures; a few minutes, offline.

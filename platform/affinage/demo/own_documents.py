@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import select
 
 from affinage.database.tables.index import chunk, document
-from affinage.demo.declarations import GUICHET, declarations as invented_declarations
+from affinage.demo.declarations import GUICHET
+from affinage.demo.declarations import declarations as invented_declarations
 from affinage.demo.questions import Question
 from affinage.demo.tour import Tour
 from affinage.documents.sentences import sentence_spans

@@ -14,7 +14,8 @@ from affinage.demo import own_documents
 from affinage.demo.calls import Call, training_calls
 from affinage.demo.declarations import APPELS, GUICHET
 from affinage.demo.people import Judgement, rate_answer, review_extraction
-from affinage.demo.questions import Question, questions as invented_questions
+from affinage.demo.questions import Question
+from affinage.demo.questions import questions as invented_questions
 from affinage.demo.tour import SEED, Tour
 from affinage.errors import DependencyError
 from affinage.feedback.submission import Submission
