@@ -10,6 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, inspect, select
+from sqlalchemy.exc import IntegrityError
 
 from affinage.database.engine import Database
 from affinage.database.tables import metadata
@@ -47,9 +48,10 @@ def test_the_migrations_give_exactly_the_tables_that_the_code_declares(opened: D
 
 
 def test_a_transaction_that_fails_leaves_nothing(opened: Database) -> None:
-    with pytest.raises(RuntimeError), opened.write() as connection:
-        connection.execute(insert(organisation).values(name="a", created_at=datetime(2026, 1, 1, tzinfo=UTC)))
-        raise RuntimeError
+    row = insert(organisation).values(name="a", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    with pytest.raises(IntegrityError), opened.write() as connection:
+        connection.execute(row)
+        connection.execute(row)
     with opened.read() as connection:
         assert connection.execute(select(organisation)).all() == []
 

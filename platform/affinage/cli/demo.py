@@ -12,9 +12,7 @@ from affinage.cli.output import JsonFlag, emit, note
 
 
 def demo(
-    docs: Annotated[
-        Path | None, typer.Option("--docs", help="Your own folder instead of the invented one; it is copied, never written.")
-    ] = None,
+    docs: Annotated[Path | None, typer.Option("--docs", help="Your own folder of documents; it is copied, never written.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Run the whole loop on this machine and print the figures; a few minutes, offline.
@@ -25,7 +23,7 @@ def demo(
 
     with installation() as app:
         own = docs.expanduser().absolute() if docs else None
-        report = run(app, own_documents=own, say=note if json_output else lambda line: print(line, flush=True))
+        report = run(app, own_documents=own, say=note if json_output else typer.echo)
     minutes, seconds = divmod(round(report["seconds"]), 60)
     peak = f"{report['peak_rss_bytes'] / 2**30:.1f} GiB"
     emit(

@@ -55,10 +55,7 @@ def changes(tour: Tour) -> dict[str, Any]:
     """One change after the other, each followed by a sync that says what it cost."""
     folder = tour.folder / "documents"
     result: dict[str, Any] = {}
-    if tour.own_documents is not None:
-        edits = own_documents.edits(folder)
-    else:
-        edits = {"edit": edit_one_paragraph, "rename": rename_one}
+    edits = own_documents.edits(folder) if tour.own_documents is not None else {"edit": edit_one_paragraph, "rename": rename_one}
     for name, change in edits.items():
         result[name] = _cost(tour, change(folder))
     if tour.own_documents is None:
