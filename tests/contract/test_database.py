@@ -48,10 +48,9 @@ def test_the_migrations_give_exactly_the_tables_that_the_code_declares(opened: D
 
 
 def test_a_transaction_that_fails_leaves_nothing(opened: Database) -> None:
-    row = insert(organisation).values(name="a", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    twice = [{"name": "a", "created_at": datetime(2026, 1, 1, tzinfo=UTC)}] * 2
     with pytest.raises(IntegrityError), opened.write() as connection:
-        connection.execute(row)
-        connection.execute(row)
+        connection.execute(insert(organisation), twice)
     with opened.read() as connection:
         assert connection.execute(select(organisation)).all() == []
 

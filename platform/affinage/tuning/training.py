@@ -154,9 +154,10 @@ def make_watch(progress: Progress) -> Any:
 
         def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            for path in folder.iterdir():
-                with path.open("rb") as stream:
-                    os.fsync(stream.fileno())
+            for path in folder.rglob("*"):  # a sentence-embedding model has a folder for each of its parts
+                if path.is_file():
+                    with path.open("rb") as stream:
+                        os.fsync(stream.fileno())
             (folder / _MARKER).touch()
 
     return Watch()

@@ -49,7 +49,8 @@ def declared(command: Command, tmp_path: Path) -> Path:
     (docs / "empty.txt").write_text("")
     file = tmp_path / "d.yaml"
     file.write_text(
-        'sources:\n  - {name: handbook, path: ./docs, access: [{match: "public/**", allow: [everyone]}]}\n  - {name: lost, path: ./nowhere}\n'
+        "sources:\n"
+        '  - {name: handbook, path: ./docs, access: [{match: "public/**", allow: [everyone]}]}\n  - {name: lost, path: ./nowhere}\n'
     )
     command("apply", "-f", str(file))
     return docs

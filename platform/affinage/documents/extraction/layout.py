@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from affinage.documents.blocks import Block
@@ -22,6 +22,8 @@ FURNITURE_SHARE = 0.5
 # Of the pages: what stands at the top or bottom of more of them is furniture.
 MARGIN_LINES = 3
 # Lines from the top and from the bottom of a page where furniture is looked for.
+SAME_BASELINE = 0.2
+# Of the font size: how far baselines of one line may lie apart.
 MARGIN_GAP = 1.5
 # Times the font size: white space between furniture and text.
 PAGE_NUMBER_ZONE = 0.1
@@ -104,13 +106,28 @@ class _Style:
 
 def blocks_of(pages: Sequence[Sequence[Line]]) -> list[Block]:
     """The blocks of a document, given the lines of each page in reading order."""
-    kept = without_furniture(pages)
+    kept = without_furniture([list(_whole_lines(page)) for page in pages])
     lines = [line for page in kept for line in page]
     if not lines:
         return []
     style = _style(lines)
     compounds = {word.lower() for line in lines for word in _COMPOUND.findall(line.text)}
     return [block for group in _grouped(lines, style) if (block := _closed(group, compounds)) is not None]
+
+
+def _whole_lines(page: Sequence[Line]) -> Iterator[Line]:
+    """Lines that follow one another on the same baseline, as one: narrow cells of a table come one by one."""
+    whole: Line | None = None
+    for line in page:
+        if whole is None:
+            whole = line
+        elif abs(whole.baseline - line.baseline) < SAME_BASELINE * line.size and line.left > whole.right:
+            whole = replace(whole, cells=whole.cells + line.cells, bold=whole.bold and line.bold)
+        else:
+            yield whole
+            whole = line
+    if whole is not None:
+        yield whole
 
 
 def without_furniture(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:

@@ -7,8 +7,10 @@ the list of a declaration's `access`. Its globs are paths relative to the source
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +21,9 @@ from affinage.errors import DocumentError
 from affinage.identity.access import AccessRule, allowed
 from affinage.identity.rights import EVERYONE
 
+MAX_DEPTH = 20
+# Brackets inside one another; a rule needs two, and the parser takes quadratic time over what nests deeply.
+_BRACKET = re.compile(r"[\[\]{}]")
 LOGGER = logging.getLogger(__name__)
 _RULES = TypeAdapter(tuple[AccessRuleSpec, ...])
 
@@ -71,11 +76,20 @@ def parse_rules(raw: bytes) -> tuple[AccessRule, ...]:
     yaml.YAMLError
         If it is not YAML.
     """
+    text = raw.decode("utf-8-sig")
+    if _depth(text) > MAX_DEPTH:
+        raise ValueError(f"more than {MAX_DEPTH} brackets inside one another")
     try:
-        found = _RULES.validate_python(yaml.safe_load(raw.decode("utf-8-sig")) or ())
+        found = _RULES.validate_python(yaml.safe_load(text) or ())
     except ValidationError as error:
         raise ValueError(str(error.errors()[0]["msg"])) from error
     return tuple(AccessRule(unicodedata.normalize("NFC", rule.match), rule.allow) for rule in found)
+
+
+def _depth(text: str) -> int:
+    """The deepest nesting of brackets, counted without looking at quotes."""
+    steps = (1 if mark in "[{" else -1 for mark in _BRACKET.findall(text))
+    return max(accumulate(steps), default=0)
 
 
 def _first_match(rules: Sequence[AccessRule], path: str, folder: str) -> tuple[str, ...]:
