@@ -6,9 +6,8 @@ inserted somewhere can move the anchors beside it and no others. What lies betwe
 chunk; if it is, it is cut before an atom of low rank near its middle, which changes nothing outside it.
 
 (Filling chunks up from the start moves every later cut. Cutting wherever a hash matches a mask has to cut by length
-where none matches, and then those cuts move too. Measured on insertions of one or two sentences into 80: more than
-three chunks changed in 0.1 % of the cases; 0.5 % when a section is halved at its lowest rank again and again; 5 to 15 %
-with the cheapest way through all cuts.)
+where none matches, and then those cuts move too. Measured on 1,500 insertions of one or two sentences into prose
+of the demonstration, with the packaged embedder's tokens: 99.6 % changed at most three chunks, the others four.)
 """
 
 from __future__ import annotations

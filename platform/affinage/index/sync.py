@@ -299,6 +299,8 @@ class _Run:
         report.seconds = round(time.monotonic() - started, 3)
         stored = report.as_dict() | ({"error": error} if error else {})
         with clients.database.write() as connection:
+            if error is None:
+                self.lease.check(connection)  # a run that was replaced is not reported as done
             connection.execute(
                 insert(index_run).values(
                     run_id=report.run_id, source=self.source, fence=self.lease.fence, action="sync", status=report.status, report=stored,

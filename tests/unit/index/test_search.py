@@ -93,7 +93,8 @@ def test_document_replaced_while_it_is_searched_is_found_in_one_version(world: W
     slow = Slow()
     slow.__dict__.update(world.store.__dict__)
     world.store = slow
-    assert [p.text for p in world.search("annual leave")] == ["Annual leave is 30 days."]
+    # No word is shared: only the vector search, which saw the old row, can find it.
+    assert [p.text for p in world.search("holidays")] == ["Annual leave is 30 days."]
 
 
 def test_removed_source_is_not_served(world: World) -> None:

@@ -291,6 +291,50 @@ def test_text_that_moves_to_another_document_in_one_run_is_not_embedded_again(wo
     world.check()
 
 
+def test_text_that_moves_to_a_document_of_a_later_batch_is_not_embedded_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affinage.index.upkeep.BATCH_DOCUMENTS", 1)
+    world.write("a.md", "Annual leave is 25 days.")
+    world.write("b.md", "Pay day is the 28th.")
+    world.sync()
+    world.write("a.md", "Something else.")
+    world.write("b.md", "Annual leave is 25 days.")
+    assert world.sync().chunks.embedded == 1
+    world.check()
+
+
+@pytest.mark.parametrize(("before", "after"), [(["group:hr"], ["everyone"]), (["everyone"], ["group:hr"])])
+def test_edit_and_other_rights_in_one_run_reach_kept_rows_and_new_ones(world: World, before: list[str], after: list[str]) -> None:
+    world.allow(("**", before))
+    world.write("long.md", LONG)
+    world.sync()
+    world.allow(("**", after))
+    world.write("long.md", LONG.replace("rule number 20", "new rule number 20"))
+    world.sync()
+    world.check()
+
+
+def test_late_delete_of_a_stopped_process_does_not_remove_what_was_put_back(world: World) -> None:
+    world.write("a.md", "Annual leave is 25 days.")
+    world.sync()
+    world.write("a.md", "Another text.")
+
+    def stopped(step: str) -> None:
+        if step != "switched":
+            return
+        # Before it deletes the old row, somebody else takes over and indexes the old text, which is back.
+        with world.database.write() as connection:
+            connection.execute(update(lease).values(owner=None, until=None))
+        world.write("a.md", "Annual leave is 25 days.")
+        sync_source(world.clients(reached=lambda _: None), "handbook")
+
+    with pytest.raises(ConflictError):
+        sync_source(world.clients(reached=stopped), "handbook")
+
+    assert [p.text for p in world.search("annual leave")] == ["Annual leave is 25 days."]
+    world.sync()
+    world.check()
+
+
 def test_dry_run_counts_and_writes_nothing(world: World) -> None:
     world.write("a.md", LONG)
     expected = preview(world.clients(), "handbook")
