@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from affinage.registry.adapter_files import CONFIG, WEIGHTS
-from affinage.residency.tensors import FLOATS, read_header
+from affinage.residency.tensors import WIDTHS, read_header
 
 
 def damage_adapter(folder: Path, out: Path, *, rng: np.random.Generator) -> Path:
@@ -30,7 +30,7 @@ def damage_adapter(folder: Path, out: Path, *, rng: np.random.Generator) -> Path
         if ".lora_B." in name:
             place = slice(start + tensor.start, start + tensor.end)
             # Moved as raw words: shuffling needs no arithmetic, so bfloat16 is no different from float32.
-            words = np.frombuffer(bytes(data[place]), dtype=f"<u{FLOATS[tensor.dtype]}")
+            words = np.frombuffer(bytes(data[place]), dtype=f"<u{WIDTHS[tensor.dtype]}")
             data[place] = rng.permutation(words).tobytes()
     (out / WEIGHTS).write_bytes(data)
     return out

@@ -15,7 +15,13 @@ import numpy as np
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 """A LoRA on every projection of an 80-layer model has a header of some 200 kB; a larger one is made to exhaust memory."""
-FLOATS = {"F32": 4, "F16": 2, "BF16": 2}
+WIDTHS = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
+}  # fmt: skip
+"""Bytes of one number by its safetensors type."""
+FLOATS = ("F32", "F16", "BF16")
+"""What the weights of an adapter may be."""
 _EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80}
 _PIECE_BYTES = 8 * 1024 * 1024
 
@@ -64,7 +70,7 @@ def read_header(path: Path, *, max_header_bytes: int = MAX_HEADER_BYTES) -> dict
 
 
 def all_finite(path: Path, tensors: dict[str, Tensor]) -> bool:
-    """Whether no number of a file with float tensors is infinite or NaN; reads the file in pieces."""
+    """Whether no number of a file whose tensors have types of `FLOATS` is infinite or NaN; reads the file in pieces."""
     with path.open("rb") as file:
         data = 8 + int.from_bytes(file.read(8), "little")
         for tensor in tensors.values():
@@ -93,9 +99,9 @@ def _tensor(name: str, value: Any) -> Tensor:
         raise ValueError(f"the entry of `{name}` is not what safetensors writes") from error
     if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
         raise ValueError(f"shape or place of `{name}` is not made of whole numbers")
-    width = FLOATS.get(dtype) if isinstance(dtype, str) else None
+    width = WIDTHS.get(dtype) if isinstance(dtype, str) else None
     if width is None:
-        raise ValueError(f"`{name}` has type {dtype}, and {', '.join(FLOATS)} are allowed")
+        raise ValueError(f"`{name}` has the unknown type {dtype}")
     if end - start != math.prod(shape) * width:
         raise ValueError(f"`{name}` has {end - start} bytes, which does not fit its shape {list(shape)}")
     return Tensor(dtype, shape, start, end)

@@ -15,7 +15,7 @@ from typing import Any
 
 from affinage.errors import RefusedError
 from affinage.registry.adapter_files import CONFIG, VARIANT, WEIGHTS, adapter_digest
-from affinage.residency.tensors import Tensor, all_finite, read_header
+from affinage.residency.tensors import FLOATS, Tensor, all_finite, read_header
 
 MAX_RANK = 64
 """vLLM reserves memory for its `max_lora_rank` per slot; 64 is four times what our recipes use."""
@@ -132,10 +132,15 @@ def _config(folder: Path, reasons: list[str]) -> dict[str, Any] | None:
 
 def _tensors(folder: Path, reasons: list[str]) -> dict[str, Tensor] | None:
     try:
-        return read_header(folder / WEIGHTS)
+        tensors = read_header(folder / WEIGHTS)
     except (OSError, ValueError) as error:
         reasons.append(f"`{WEIGHTS}` is not sound: {error}.")
         return None
+    others = [f"The tensor `{name}` has type {tensor.dtype}." for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
+    if others:
+        reasons += [*others, f"The weights of an adapter are {', '.join(FLOATS)}."]
+        return None
+    return tensors
 
 
 def _check_config(config: Mapping[str, Any], max_rank: int, reasons: list[str]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from affinage.errors import RefusedError
 from affinage.registry.adapter_files import CONFIG, WEIGHTS, adapter_digest
@@ -189,6 +190,12 @@ def test_bfloat16_infinity_is_seen_without_a_bfloat16_type(tmp_path: Path) -> No
 
 def test_shapes_of_a_base_are_read_from_its_headers(tmp_path: Path) -> None:
     assert base_shapes_of(write_base(tmp_path / "base")) == SHAPES
+
+
+def test_base_may_hold_whole_numbers_beside_its_weights(tmp_path: Path) -> None:
+    folder = write_base(tmp_path / "base")
+    save_file({"embeddings.position_ids": np.arange(8)[None]}, folder / "positions.safetensors")
+    assert base_shapes_of(folder) == {**SHAPES, "embeddings.position_ids": (1, 8)}
 
 
 @settings(max_examples=150, deadline=None)
