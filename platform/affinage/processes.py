@@ -6,12 +6,14 @@ server. On Linux the kernel ends the child when its parent is gone, also after `
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -36,14 +38,15 @@ def spawn(
     environment
         Added to this process's environment.
     """
+    # A step between instead of `preexec_fn`: that would fork this process, whose libraries run threads of their own.
+    between = [sys.executable, "-I", "-S", __file__, str(os.getpid())] if sys.platform == "linux" else []
     return subprocess.Popen(  # noqa: S603  our own commands, never a shell
-        list(command),
+        [*between, *command],
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
         cwd=folder,
-        preexec_fn=_end_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509  one call, no Python code in it
     )
 
 
@@ -59,13 +62,24 @@ def stop(process: subprocess.Popen[bytes], *, grace_seconds: float = 5) -> None:
         process.wait()
 
 
-def _end_with_parent() -> Callable[[], None]:
-    prctl = ctypes.CDLL(None).prctl  # loaded before the fork: the child must not import anything
-    parent = os.getpid()
+def give_back_memory() -> None:
+    """Free what nobody refers to, and let the C library return it to the system where it can (glibc)."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # musl has none
+            ctypes.CDLL(None).malloc_trim(0)
 
-    def configure() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent went between fork and here
-            os._exit(1)
 
-    return configure
+def _become(parent: int, command: list[str]) -> None:
+    """Ask the kernel to end this process with `parent`, then turn into `command`."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # the parent went before the kernel was asked
+        sys.exit(1)
+    try:
+        os.execvp(command[0], command)  # noqa: S606  the command that our own process gave
+    except OSError as error:
+        sys.exit(f"{command[0]} does not start: {error.strerror}")
+
+
+if __name__ == "__main__":
+    _become(int(sys.argv[1]), sys.argv[2:])

@@ -6,7 +6,6 @@ ids and randomness are made here and passed in.
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import uuid
@@ -21,6 +20,7 @@ from affinage.database.engine import Database
 from affinage.engines.extractive import Excerpt
 from affinage.engines.protocols import Embedder, Generator
 from affinage.errors import ConfigurationError, RefusedError
+from affinage.processes import give_back_memory
 from affinage.settings import Settings
 from affinage.telemetry import Metrics
 
@@ -573,7 +573,7 @@ class Affinage:
         """Give back the memory of loaded models; they are loaded again when they are needed."""
         self._generators.clear()
         self._embedders.clear()
-        gc.collect()
+        give_back_memory()
 
     def close(self) -> None:
         """Close what was opened."""

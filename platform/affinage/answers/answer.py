@@ -224,5 +224,5 @@ def _recheck(citations: Sequence[Citation], recheck: Recheck) -> tuple[Citation,
 
 
 def _unknown(prepared: Prepared, guardrails: Mapping[str, Any]) -> CheckedAnswer:
-    text = dont_know(prepared.language)
+    text = dont_know(prepared.language, searched=bool(prepared.spec.sources))
     return CheckedAnswer(text, prepared.language, False, (Sentence(text),), (), guardrails)

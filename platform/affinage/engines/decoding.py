@@ -53,7 +53,8 @@ class Decoding:
     @torch.inference_mode()
     def step(self) -> bool:
         """Take one more token for each row that has not ended; whether any row goes on."""
-        chosen = [self._choose(self._logits[k], row) for k, row in enumerate(self._alive)]
+        likeliest = self._logits.argmax(dim=-1).tolist()
+        chosen = [self._drawn(self._logits[k], row, likeliest[k]) for k, row in enumerate(self._alive)]
         kept: list[int] = []
         for k, row in enumerate(self._alive):
             self.stopped[row] = chosen[k] in self._ends
@@ -97,10 +98,10 @@ class Decoding:
         )
         self._logits = out.logits[:, -1]
 
-    def _choose(self, logits: torch.Tensor, row: int) -> int:
+    def _drawn(self, logits: torch.Tensor, row: int, likeliest: int) -> int:
         generator = self._random[row]
         if generator is None:
-            return int(logits.argmax())
+            return likeliest
         probabilities = torch.softmax(logits.float() / self._requests[row].temperature, dim=-1)
         return int(torch.multinomial(probabilities, 1, generator=generator))
 

@@ -31,18 +31,21 @@ class _Recipe:
     warmup_ratio: float
     epochs: float
     batch: int
+    micro_batch: int
     max_tokens: int
     max_grad_norm: float
     checkpoint_steps: int
 
     def __post_init__(self) -> None:
-        whole = ("rank", "alpha", "batch", "max_tokens", "checkpoint_steps")
+        whole = ("rank", "alpha", "batch", "micro_batch", "max_tokens", "checkpoint_steps")
         wrong = [name for name in (*whole, "learning_rate", "epochs", "max_grad_norm") if not getattr(self, name) > 0]
         wrong += [name for name in ("dropout", "warmup_ratio") if not 0 <= getattr(self, name) < 1]
         if wrong or not self.target_modules:
             raise ConfigurationError(
                 f"The recipe's `{(wrong or ['target_modules'])[0]}` is out of range.", hint="Compare with the shipped recipe."
             )
+        if self.batch % self.micro_batch:
+            raise ConfigurationError("The recipe's `batch` must be a multiple of `micro_batch`.")
 
     @property
     def digest(self) -> str:
@@ -56,12 +59,11 @@ class SftRecipe(_Recipe):
 
     kind: ClassVar[Kind] = "sft"
     last_layers: int
-    micro_batch: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.last_layers < 1 or self.micro_batch < 1 or self.batch % self.micro_batch:
-            raise ConfigurationError("The recipe's `batch` must be a multiple of `micro_batch`, and `last_layers` at least 1.")
+        if self.last_layers < 1:
+            raise ConfigurationError("The recipe's `last_layers` must be at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,9 +136,8 @@ def _trainer(
         task_type="CAUSAL_LM",
     )
     # Rows of like length share a batch: padding is computed and thrown away.
-    rows_at_once = min(recipe.micro_batch, recipe.batch)
     arguments = SFTConfig(
-        **trainer_options(workspace, recipe, seed, rows_at_once=rows_at_once),
+        **trainer_options(workspace, recipe, seed, rows_at_once=recipe.micro_batch),
         max_length=recipe.max_tokens,
         packing=False,
         train_sampling_strategy="group_by_length",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from affinage.demo.steps.people import tour_questions
 from affinage.demo.tour import SEED, Tour
 from affinage.errors import RefusedError
 from affinage.registry.variants import stored_variant
+from affinage.serving.prefect import FlowRun
 
 LEARNERS: dict[str, Kind] = {GUICHET: "embedding", APPELS: "extraction"}
 
@@ -39,7 +41,7 @@ def datasets(tour: Tour) -> dict[str, Any]:
 
 
 def tune(tour: Tour) -> dict[str, Any]:
-    """Two trainings at once, each in a process with one thread."""
+    """Two trainings at once, each in a process with one thread; whichever ends first is judged while the other goes on."""
     tour.app.release_models()  # their memory is for the trainings
     runs = {
         kind: tour.flow("tune", "--assistant", assistant, "--kind", kind)
@@ -50,6 +52,10 @@ def tune(tour: Tour) -> dict[str, Any]:
     for kind, run in runs.items():
         trained = run.result()
         tour.facts[f"{kind}_variant"] = trained["variant"]
+        variants: dict[str, str] = {kind: trained["variant"]}
+        if kind == "extraction":
+            variants["damaged"] = _damaged(tour, trained["variant"])
+        tour.facts[f"{kind}_evaluation"] = (tuple(variants), _evaluation(tour, variants.values()))
         result[kind] = {
             "adapter": trained["adapter"],
             "model_version": trained["model_version"],
@@ -61,27 +67,23 @@ def tune(tour: Tour) -> dict[str, Any]:
 
 def gate(tour: Tour) -> dict[str, Any]:
     """Judge both adapters on held-out rows, and a damaged copy of one: the gate must see the difference."""
-    variants: dict[str, str] = {kind: tour.facts[f"{kind}_variant"] for kind in LEARNERS.values() if f"{kind}_variant" in tour.facts}
-    if "extraction" in variants:
-        variants["damaged"] = _damaged(tour, variants["extraction"])
-    arguments = [argument for variant in variants.values() for argument in ("--variant", variant)]
-    reports = tour.flow("evaluate", *arguments).result()["evaluations"]
     result: dict[str, Any] = {}
-    for (name, _), report in zip(variants.items(), reports, strict=True):
-        metrics = report["metrics"]
-        result[name] = {
-            "gate": report["gate"],
-            "reasons": report["reasons"],
-            "metric": metrics["primary"],
-            "before": metrics["control"],
-            "after": metrics["candidate"],
-            "difference": metrics["difference"],
-            "interval": metrics["interval"],
-            "rows": metrics["items"],
-            "documents" if name == "embedding" else "users": metrics["clusters"],
-            "others": {key: f"{found['control']:.3f} → {found['candidate']:.3f}" for key, found in metrics["others"].items()},
-        }
-        tour.facts[f"{name}_passed"] = report["gate"] == "passed"
+    for names, run in [tour.facts[key] for kind in LEARNERS.values() if (key := f"{kind}_evaluation") in tour.facts]:
+        for name, report in zip(names, run.result()["evaluations"], strict=True):
+            metrics = report["metrics"]
+            result[name] = {
+                "gate": report["gate"],
+                "reasons": report["reasons"],
+                "metric": metrics["primary"],
+                "before": metrics["control"],
+                "after": metrics["candidate"],
+                "difference": metrics["difference"],
+                "interval": metrics["interval"],
+                "rows": metrics["items"],
+                "documents" if name == "embedding" else "users": metrics["clusters"],
+                "others": {key: f"{found['control']:.3f} → {found['candidate']:.3f}" for key, found in metrics["others"].items()},
+            }
+            tour.facts[f"{name}_passed"] = report["gate"] == "passed"
     return result
 
 
@@ -111,6 +113,10 @@ def _first_hits(tour: Tour, asked: list[Any]) -> float:
         hits = tour.app.answering.search(GUICHET, question.text, user=question.user, k=1)
         right += any(cites(question, [{"document": hit.document, "quote": hit.text}]) for hit in hits)
     return round(right / max(len(asked), 1), 3)
+
+
+def _evaluation(tour: Tour, variants: Iterable[str]) -> FlowRun:
+    return tour.flow("evaluate", *(argument for variant in variants for argument in ("--variant", variant)))
 
 
 def _damaged(tour: Tour, variant: str) -> str:
