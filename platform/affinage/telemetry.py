@@ -68,6 +68,12 @@ class Metrics:
         self.experiment_log_e_value = Gauge(
             "affinage_experiment_log_e_value", "Natural log of the e-value.", ["experiment", "test"], registry=r
         )
+        self.experiment_lift = {
+            bound: Gauge(
+                f"affinage_experiment_lift_{bound}", f"Share of up-ratings, candidate less control: {bound}.", ["experiment"], registry=r
+            )
+            for bound in ("estimate", "lower", "upper")
+        }
         self.adapter_ready = Gauge("affinage_adapter_ready", "1 when the adapter serves.", ["adapter"], registry=r)
         self.adapter_load_seconds = Histogram(
             "affinage_adapter_load_seconds", "Time to load and prove an adapter.", buckets=LATENCY_BUCKETS_SECONDS, registry=r

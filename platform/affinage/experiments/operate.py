@@ -266,7 +266,7 @@ def evaluate_experiment(
     else:
         raise RuntimeError(f"experiment {experiment_id} does not come to rest: {[str(s.to_state) for s in steps]}")
     if metrics is not None:
-        set_metrics(metrics, experiment, look.result)
+        set_metrics(metrics, experiment, result)
     return Evaluation(experiment, result, tuple(steps))
 
 

@@ -93,6 +93,9 @@ def set_metrics(metrics: Metrics, experiment: Experiment, result: ReplayResult |
     metrics.experiment_traffic_weight.labels(name, CONTROL).set(1 - share)
     for test in result.tests if result is not None else ():
         metrics.experiment_log_e_value.labels(name, test.name).set(test.log_e)
+    if result is not None and result.lift is not None:
+        for bound, value in result.lift.as_dict().items():
+            metrics.experiment_lift[bound].labels(name).set(value)
 
 
 def lines_of(status: dict[str, Any]) -> list[str]:

@@ -347,3 +347,15 @@ def test_prometheus_sees_state_share_and_evidence(world: World) -> None:
     assert value("affinage_experiment_state", {"experiment": "tone-1", "state": "PROMOTED"}) == 0
     assert value("affinage_experiment_traffic_weight", {"experiment": "tone-1", "arm": "candidate"}) == 0.5
     assert value("affinage_experiment_log_e_value", {"experiment": "tone-1", "test": "benefit"}) is not None
+
+
+def test_prometheus_sees_the_lift_and_its_bounds(world: World) -> None:
+    world.start()
+    world.crowd(60, like="candidate")
+    metrics = Metrics()
+    look(world, metrics=metrics)
+    lower, estimate, upper = (
+        metrics.registry.get_sample_value(f"affinage_experiment_lift_{bound}", {"experiment": "tone-1"}) or 0.0
+        for bound in ("lower", "estimate", "upper")
+    )
+    assert 0 < lower < estimate <= upper

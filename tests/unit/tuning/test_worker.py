@@ -61,8 +61,9 @@ def run(folder: Path) -> tuple[int, list[dict[str, Any]]]:
     """Exit code and the JSON objects on standard error."""
     with start(folder) as process:
         assert process.stderr is not None
-        said = [json.loads(line) for line in process.stderr if line.startswith("{")]
-    return process.returncode, said
+        lines = list(process.stderr)
+    sys.stdout.writelines(lines)  # shown when a test fails
+    return process.returncode, [json.loads(line) for line in lines if line.startswith("{")]
 
 
 @pytest.mark.slow
@@ -98,7 +99,7 @@ def test_a_killed_training_resumes_and_ends_with_the_same_adapter(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_training_that_diverges_publishes_nothing(tmp_path: Path, tiny: Path) -> None:
-    write_job(tmp_path, sft_recipe(learning_rate=1e38, max_grad_norm=1e38, warmup_ratio=0.0), calls(), base=tiny)
+    write_job(tmp_path, sft_recipe(learning_rate=1e30, max_grad_norm=1e30, warmup_ratio=0.0), calls(), base=tiny)
     code, said = run(tmp_path)
     assert code == 1
     assert said[-1]["error"] == "TrainingFailedError"
