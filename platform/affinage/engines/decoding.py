@@ -5,7 +5,7 @@ Called by the transformers engine, which imports it late: importing it imports t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class Decoding:
         A causal model of transformers, with the wanted adapter active whenever `step` is called.
     prompts
         Token ids; padded on the left here.
+    complete
+        Whether the row with this index, whose tokens are given, needs no further one.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Decoding:
         *,
         end_tokens: frozenset[int],
         pad_token: int,
+        complete: Callable[[int, list[int]], bool] = lambda _row, _tokens: False,
     ) -> None:
         self.tokens: list[list[int]] = [[] for _ in prompts]
         self.stopped = [False] * len(prompts)
@@ -45,6 +48,7 @@ class Decoding:
         self._logits: torch.Tensor
         self._requests = list(requests)
         self._ends = end_tokens
+        self._complete = complete
         self._alive = list(range(len(prompts)))
         self._random = [torch.Generator().manual_seed(request.seed) if request.temperature > 0 else None for request in requests]
         with torch.inference_mode():
@@ -60,6 +64,7 @@ class Decoding:
             self.stopped[row] = chosen[k] in self._ends
             if not self.stopped[row]:
                 self.tokens[row].append(chosen[k])
+                self.stopped[row] = self._complete(row, self.tokens[row])
             if not self.stopped[row] and len(self.tokens[row]) < self._requests[row].max_tokens:
                 kept.append(k)
         if not kept:

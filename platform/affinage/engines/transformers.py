@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from affinage.engines.chat import encode_prompt, encode_target
+from affinage.engines.objects import object_is_over
 from affinage.engines.protocols import Generation, GenerationRequest, Message
 from affinage.errors import DependencyError, UnknownObjectError, UsageError
 
@@ -88,7 +89,7 @@ class TransformersGenerator:
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Answers in the order of `requests`.
 
-        `schema` is not enforced while decoding: the caller validates.
+        `schema` is not enforced while decoding: the caller validates. It ends an answer early, see `object_is_over`.
 
         Raises
         ------
@@ -239,7 +240,11 @@ class TransformersGenerator:
         from affinage.engines.decoding import Decoding  # noqa: PLC0415 - imports torch
 
         self._use(adapter)
-        return Decoding(self._callable(), prompts, requests, end_tokens=self._end_tokens, pad_token=self._pad_token)
+
+        def complete(row: int, tokens: list[int]) -> bool:
+            return requests[row].schema is not None and object_is_over(self.tokenizer.decode(tokens, skip_special_tokens=True), len(tokens))
+
+        return Decoding(self._callable(), prompts, requests, end_tokens=self._end_tokens, pad_token=self._pad_token, complete=complete)
 
     @cached_property
     def _end_tokens(self) -> frozenset[int]:

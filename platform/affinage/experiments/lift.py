@@ -61,4 +61,5 @@ class LiftEstimate:
         rho = (narrow + math.log(narrow) + 1) / TIGHTEST_AT
         spread = n * rho + 1
         half = math.sqrt(self._squares / n * 2 * spread / (n * n * rho) * math.log(math.sqrt(spread) / alpha))
-        return Lift(self._mean, max(-1.0, self._mean - half), min(1.0, self._mean + half))
+        # A weighted mean of few ratings can leave the range of a difference of two shares.
+        return Lift(*(min(1.0, max(-1.0, value)) for value in (self._mean, self._mean - half, self._mean + half)))

@@ -36,4 +36,4 @@ def test_the_change_of_rights_opens_one_folder_and_leaves_the_first_declaration_
     assert before == declarations(tmp_path)
     rules = [parse_declarations(raw, folder=tmp_path, origin="test").sources[0].rules() for raw in (before, after)]
     assert [allowed(each, "urbanisme/infractions.html") for each in rules] == [("group:urbanisme",), ("group:accueil", "group:urbanisme")]
-    assert [allowed(each, "rh/temps/teletravail.md") for each in rules] == [("group:rh",), ("group:rh",)]
+    assert [allowed(each, "rh/carriere/mobilite.md") for each in rules] == [("group:rh",), ("group:rh",)]

@@ -14,6 +14,7 @@ from affinage.demo.declarations import GUICHET, RIGHTS_AFTER, RIGHTS_FOLDER, cha
 from affinage.demo.people import agents, cites
 from affinage.demo.questions import questions, unanswerable_questions
 from affinage.demo.tour import Tour
+from affinage.errors import AffinageError
 from affinage.identity.directory import add_member
 from affinage.serving.answering import AskRequest
 
@@ -72,9 +73,11 @@ def rights(tour: Tour) -> dict[str, Any]:
     if tour.own_documents is not None:
         return own_documents.ask_around(tour)
     private = [question for question in questions() if "/public/" not in question.document]
-    answers = [tour.app.answering.answer(AskRequest.of(GUICHET, q.text, user=q.user)) for q in private]
-    right = [pair for pair in zip(private, answers, strict=True) if cites(pair[0], pair[1].citations())]
-    question, shown = right[0][0], right[0][1].record
+    answered = ((question, tour.app.answering.answer(AskRequest.of(GUICHET, question.text, user=question.user))) for question in private)
+    right = next(((question, answer.record) for question, answer in answered if cites(question, answer.citations())), None)
+    if right is None:
+        raise AffinageError("No question on a document with rights was answered.", hint="The index is broken: `affinage index verify`.")
+    question, shown = right
     hidden = tour.app.answering.answer(AskRequest.of(GUICHET, question.text, user="visiteur")).record
     nothing = [tour.app.answering.answer(AskRequest.of(GUICHET, q.text, user="visiteur")).record for q in unanswerable_questions()]
     return {
