@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup browser check test demo bench lock clean
+.PHONY: help setup browser check test demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -42,9 +42,6 @@ test: setup browser ## All tests.
 
 demo: setup ## The whole loop on this machine; DOCS=folder runs it on your own documents.
 	$(BIN)/affinage demo $(if $(DOCS),--docs "$(DOCS)")
-
-bench: setup ## Figures, measured here and printed.
-	$(BIN)/affinage bench index
 
 # Lock files hold hashes and no addresses, so that any mirror serves them.
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml

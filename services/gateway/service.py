@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: `uvicorn service:app` in this folder, or any other server.
+"""The gateway as an ASGI application: `uvicorn --factory service:create` in this folder, or any other server.
 
 Thin on purpose: wiring builds everything from the settings. `affinage serve gateway` runs the same application with its
 metrics port and an orderly end; use that unless a platform brings its own server.
@@ -19,5 +19,3 @@ def create() -> Starlette:
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     return Affinage(settings).gateway()
 
-
-app = create()

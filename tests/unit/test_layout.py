@@ -4,6 +4,7 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,14 @@ def test_lock_files_hold_hashes_and_no_addresses() -> None:
     assert locks
     for lock in locks:
         assert not re.search(r"https?://", lock.read_text()), lock.name
+
+
+def test_every_declared_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    names = {re.split(r"[\s<>=!~;\[]", requirement)[0].lower().replace("_", "-") for requirement in declared}
+    locked = set(re.findall(r"^([a-z0-9.-]+)(?:\[[a-z,-]+\])?==", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE))
+    assert names - locked == set()
 
 
 def test_the_gateway_set_has_no_torch() -> None:
