@@ -22,7 +22,7 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if shutil.which(CHROMIUM) is None:
         message = f"{CHROMIUM} is missing: install Debian's chromium, or name another with CHROMIUM"
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with Process(installed(tmp_path_factory.mktemp("console")), "up", "--as", "alice") as started:
         yield started

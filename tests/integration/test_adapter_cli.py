@@ -36,6 +36,7 @@ schedule = "cosine"
 warmup_ratio = 0.05
 epochs = 1
 batch = 8
+micro_batch = 4
 max_tokens = 200
 max_grad_norm = 1.0
 checkpoint_steps = 50
