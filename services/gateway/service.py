@@ -18,4 +18,3 @@ def create() -> Starlette:
     settings = load_settings()
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     return Affinage(settings).gateway()
-
