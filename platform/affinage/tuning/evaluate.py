@@ -193,7 +193,8 @@ class _Comparison:
         split = rows[0].split if rows else ""
         key = (self.candidate.variant.engine, adapter, self.snapshot.digest, split, self.spec.max_output_tokens)
         if key not in self.evaluators.replies:
-            requests = [GenerationRequest(row.messages, adapter=adapter, max_tokens=self.spec.max_output_tokens) for row in rows]
+            limit, schema = self.spec.max_output_tokens, self.spec.answer_schema  # as when it answers users
+            requests = [GenerationRequest(row.messages, adapter=adapter, max_tokens=limit, schema=schema) for row in rows]
             self.evaluators.replies[key] = [generation.text for generation in generator.generate(requests)]
         return self.evaluators.replies[key]
 
