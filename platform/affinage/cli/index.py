@@ -38,7 +38,7 @@ def sync(
     if not names:
         note(NOTHING_DECLARED)
     for name, failure in failures:
-        note(f"{name}/{failure['path']}: {failure['message']}")
+        note(f"{name}/{failure['path']}: {failure['message']} {failure['hint']}".rstrip())
     counts = (f"{title:9} " + ", ".join(f"{v} {k}" for k, v in result[title].items()) for title in ("documents", "chunks"))
     cost = [f"would embed {report.tokens} tokens in about {report.estimated_seconds} s"] if dry_run else []
     emit(result, as_json=json_output, lines=[f"{report.status} in {report.seconds} s", *counts, *cost])

@@ -51,7 +51,7 @@ def check(name: str, json_output: JsonFlag = False) -> None:
             spec = get_source(connection, name)
         counts, failures = _check(spec, roots=app.settings.source_roots)
     lines = [", ".join(f"{counts[key]} {key}" for key in COUNTS)]
-    lines += [f"{failure['path']}: {failure['message']}" for failure in failures]
+    lines += [f"{failure['path']}: {failure['message']} {failure['hint']}".rstrip() for failure in failures]
     emit({"source": name, **counts, "failures": failures}, as_json=json_output, lines=lines)
 
 

@@ -54,10 +54,10 @@ def count_states(connection: Connection, source: str) -> dict[str, int]:
 
 
 def failures(connection: Connection, source: str) -> list[dict[str, str]]:
-    """Documents of `source` that could not be read: path, reason and message."""
+    """Documents of `source` that could not be read: path, reason, message and hint."""
     query = select(document.c.path, document.c.failure).where(document.c.source == source, document.c.state == "failed")
     rows = connection.execute(query.order_by(document.c.path))
-    return [{"path": row.path, "reason": row.failure["reason"], "message": row.failure["message"]} for row in rows]
+    return [{"path": row.path, **{key: row.failure.get(key) or "" for key in ("reason", "message", "hint")}} for row in rows]
 
 
 def put_document(connection: Connection, *, doc_key: str, values: Mapping[str, Any]) -> None:
