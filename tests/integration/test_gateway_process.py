@@ -142,5 +142,5 @@ def test_the_service_file_is_the_same_application(process: Process, monkeypatch:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with TestClient(module.app) as client:
+    with TestClient(module.create()) as client:
         assert client.get("/health/live").status_code == 200
