@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from affinage.blobs import FolderBlobs
+from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
 
 

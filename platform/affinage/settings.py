@@ -38,6 +38,10 @@ class Settings(BaseModel):
     """SQLAlchemy URL of the record of truth; default: SQLite in `home`."""
     registry_url: str | None = None
     """MLflow tracking and registry URI; default: SQLite in `home`."""
+    blobs_url: str | None = None
+    """Where blobs are kept: `s3://BUCKET/PREFIX`; default: a folder in `home`."""
+    s3_endpoint_url: str | None = None
+    """An S3 server on site; default: the one that boto3 is configured for."""
     source_roots: tuple[Path, ...] = ()
     """Folders below which folder sources may lie. Empty: anywhere (one machine, one user)."""
     egress_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")

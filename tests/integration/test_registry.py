@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from affinage.answers.variant import Variant
-from affinage.blobs import FolderBlobs
+from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
 from affinage.database.tables.registry import alias_move
 from affinage.declarations.model import AssistantSpec

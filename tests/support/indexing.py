@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import event, select
 
-from affinage.blobs import FolderBlobs
+from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
 from affinage.database.tables.index import chunk, document, document_revision, intent
 from affinage.declarations.apply import apply_declarations

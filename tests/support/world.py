@@ -20,7 +20,7 @@ from sqlalchemy import delete, insert, select, update
 
 from affinage.answers.prompts import load_prompt
 from affinage.answers.variant import Variant
-from affinage.blobs import FolderBlobs
+from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
 from affinage.database.tables import index as ledger
 from affinage.declarations.apply import apply_declarations

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affinage.answers.prompts import Prompt, PromptArchive, describe_schema, load_prompt, neutralised, prompt_digest, render
-from affinage.blobs import FolderBlobs
+from affinage.blobs.folder import FolderBlobs
 from affinage.errors import ConfigurationError
 from tests.support.passages import passage
 

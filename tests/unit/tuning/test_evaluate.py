@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from affinage.answers.variant import Variant
-from affinage.blobs import FolderBlobs
+from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
 from affinage.database.tables.datasets import dataset
 from affinage.database.tables.registry import alias_move, gate_result

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from affinage import processes
-from affinage.blobs import FolderBlobs
+from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
 from affinage.database.tables.datasets import dataset
 from affinage.database.tables.registry import training_run

@@ -1,39 +1,13 @@
-"""Files by content: a folder on one machine, a bucket in a cluster.
-
-Called by the rooms that keep large immutable things (extracted texts, dataset rows, adapters). Knows nothing of what
-the bytes mean.
-"""
+"""Blobs in a folder: one machine."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Protocol
 
+from affinage.blobs import check_name
 from affinage.errors import DependencyError, UnknownObjectError
-
-
-def digest_of(data: bytes) -> str:
-    """SHA-256 of `data` in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
-class BlobStore(Protocol):
-    """Immutable bytes by name. Names are `kind/digest[.suffix]`."""
-
-    def put(self, name: str, data: bytes) -> None:
-        """Store `data`; durable on return. The same name with the same bytes again is a no-op."""
-
-    def get(self, name: str) -> bytes:
-        """Bytes of `name`; raises `UnknownObjectError` when absent."""
-
-    def exists(self, name: str) -> bool:
-        """Whether `name` is stored."""
-
-    def delete(self, name: str) -> None:
-        """Remove `name`; absent is fine."""
 
 
 class FolderBlobs:
@@ -43,9 +17,7 @@ class FolderBlobs:
         self._folder = folder
 
     def _path(self, name: str) -> Path:
-        if ".." in name.split("/") or name.startswith("/"):
-            raise ValueError(f"not a blob name: {name!r}")
-        return self._folder / name
+        return self._folder / check_name(name)
 
     def put(self, name: str, data: bytes) -> None:
         """Write to a temporary file, flush it to disk, then rename."""

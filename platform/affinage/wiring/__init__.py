@@ -1,0 +1,112 @@
+"""The composition root: settings in, ready clients out. The only builder of clients.
+
+Everything is built at first use, and heavy libraries are imported then, so that a light verb starts in a second. Time,
+ids and randomness are made here and passed in. Each module adds a part to the one before it: installation, models,
+indexing, adapters; `Affinage` has them all, and answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from affinage.engines.extractive import Excerpt
+from affinage.engines.protocols import Embedder
+from affinage.wiring.adapters import Adapters
+from affinage.wiring.installation import random_id, utc_now
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from starlette.applications import Starlette
+
+    from affinage.answers.prompts import PromptArchive
+    from affinage.serving.answering import Answering
+    from affinage.serving.sessions import Sessions
+
+__all__ = ["Affinage", "random_id", "utc_now"]
+
+
+class Affinage(Adapters):
+    """One installation with all its operations."""
+
+    @cached_property
+    def prompts(self) -> PromptArchive:
+        """Every prompt that a variant names."""
+        from affinage.answers.prompts import PromptArchive
+
+        return PromptArchive(self.blobs)
+
+    @cached_property
+    def answering(self) -> Answering:
+        """Answers questions, for the command line and the demo."""
+        return self._answering(commit=None)
+
+    def _answering(self, commit: Callable[[Callable[[Connection], None]], None] | None) -> Answering:
+        from affinage.serving.answering import Answering
+        from affinage.serving.routing import DatabaseRouting
+
+        return Answering(
+            database=self.database,
+            search_of=lambda: self.searcher,
+            generator_of=self._served_generator,
+            select=self._select,
+            routing=DatabaseRouting(base_digest_of=self.base_digest),
+            prompt_of=lambda spec, digest: self.prompts.get(digest, declared=spec.prompt),
+            load_adapter=self.load_adapter,
+            now=self.now,
+            new_id=self.new_id,
+            commit=commit,
+        )
+
+    @cached_property
+    def _sentence_embedder(self) -> Embedder:
+        from affinage.answers.vectors import RememberingEmbedder
+
+        return RememberingEmbedder(self.embedder())
+
+    def _select(self, question: str, excerpts: Sequence[Excerpt]) -> list[int]:
+        from affinage.engines.extractive import select_sentences
+
+        return select_sentences(question, excerpts, embedder=self._sentence_embedder)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Console sessions of this process."""
+        from affinage.serving.sessions import Sessions
+
+        return Sessions(now=self.now)
+
+    def gateway(self, *, console: bool = False) -> Starlette:
+        """The HTTP application, with or without the console."""
+        from affinage.console.pages import console_routes
+        from affinage.serving.gateway import create_gateway
+        from affinage.serving.parts import Parts
+        from affinage.serving.writer import GroupWriter
+
+        writer = GroupWriter(self.database)
+        parts = Parts(
+            database=self.database,
+            blobs=self.blobs,
+            answering=self._answering(commit=writer.commit),
+            writer=writer,
+            sessions=self.sessions,
+            metrics=self.metrics,
+            now=self.now,
+            new_id=self.new_id,
+        )
+        return create_gateway(parts, pages=console_routes(parts) if console else [], warm=self._warm)
+
+    def _warm(self) -> None:
+        from affinage.answers.answer import EXTRACTIVE
+        from affinage.declarations.repository import list_assistants
+        from affinage.engines.protocols import GenerationRequest, Message
+
+        with self.database.read() as connection:
+            declared = list_assistants(connection)
+        if any(spec.sources for spec in declared):
+            self._select("ready", [Excerpt("ready")])
+            _ = self.searcher
+        for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
+            if not engine.startswith(("http://", "https://")):
+                self._served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])

@@ -1,0 +1,205 @@
+"""The life of an adapter: trained or brought in, judged, released, promoted, loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from affinage.engines.protocols import Generator
+from affinage.errors import RefusedError
+from affinage.wiring.indexing import Indexing
+
+if TYPE_CHECKING:
+    from affinage.answers.variant import Variant
+    from affinage.registry.moves import Move
+    from affinage.registry.variants import StoredVariant
+    from affinage.tuning.evaluate import Evaluation
+    from affinage.tuning.run import TrainedAdapter
+
+
+class Adapters(Indexing):
+    """Operations on variants and their adapters."""
+
+    @cached_property
+    def _replies(self) -> dict[tuple[str | int | None, ...], list[str]]:
+        """Replies of the control to held-out rows: the same for each candidate that it is compared with."""
+        return {}
+
+    def load_adapter(self, generator: Generator, variant: Variant) -> None:
+        """Bring the variant's adapter onto `generator`, verified, countersigned and proved; quick when it is there."""
+        if variant.adapter is None or variant.adapter in generator.adapters():
+            return
+        from affinage.registry.variants import stored_variant
+        from affinage.residency.load import make_ready
+
+        with self.database.read() as connection:
+            stored = stored_variant(connection, variant.variant_id)
+        try:
+            ready = make_ready(
+                database=self.database,
+                blobs=self.blobs,
+                registry=self.registry,
+                generator=generator,
+                stored=stored,
+                adapters=self.settings.home / "adapters",
+                base=self._base_of(stored),
+                now=self.now,
+            )
+        except RefusedError:
+            self.metrics.adapter_verify_failures.inc()
+            raise
+        self.metrics.adapter_load_seconds.observe(ready.seconds)
+        self.metrics.adapter_ready.labels(adapter=ready.adapter).set(1)
+
+    def train_adapter(
+        self,
+        assistant: str,
+        *,
+        dataset: str | None = None,
+        recipe: str | None = None,
+        resume: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> TrainedAdapter:
+        """Train on a snapshot in a process of its own, and register the adapter."""
+        from affinage.tuning.run import train_adapter
+
+        return train_adapter(
+            database=self.database,
+            blobs=self.blobs,
+            registry=self.registry,
+            state=self.settings.home,
+            base_of=self.base,
+            assistant=assistant,
+            dataset=dataset,
+            recipe=recipe,
+            resume=resume,
+            progress=progress,
+            now=self.now,
+            new_id=self.new_id,
+        )
+
+    def evaluate_variant(self, variant_id: str, *, dataset: str | None = None) -> Evaluation:
+        """Let the gate decide on a variant; what passed is countersigned, and MLflow's alias `candidate` names it."""
+        import numpy as np
+
+        from affinage.tuning.evaluate import Evaluators, evaluate_variant
+
+        evaluation = evaluate_variant(
+            database=self.database,
+            blobs=self.blobs,
+            evaluators=Evaluators(
+                adapter_folder=self.verified_folder,
+                generator=self._served_generator,
+                embedder=lambda stored: self.embedder(self._embedder_spec(stored)),
+                cache=self.cache,
+                replies=self._replies,
+            ),
+            variant_id=variant_id,
+            dataset_id=dataset,
+            now=self.now,
+            new_id=self.new_id,
+            rng=np.random.default_rng(0),
+        )
+        self.follow_moves()
+        return evaluation
+
+    def _embedder_spec(self, stored: StoredVariant | None) -> dict[str, Any] | None:
+        if stored is None:
+            return None
+        from affinage.engines import minilm
+
+        return {"name": minilm.NAME, "adapter": stored.variant.adapter, "folder": self.verified_folder(stored)}
+
+    def register_adapter(self, folder: Path, *, assistant: str) -> tuple[Variant, str]:
+        """Register a PEFT folder that was trained elsewhere; returns the variant and its MLflow version."""
+        from affinage.answers.answer import EXTRACTIVE
+        from affinage.declarations.repository import get_assistant
+        from affinage.engines import minilm
+        from affinage.tuning.register import register_files
+
+        with self.database.read() as connection:
+            spec = get_assistant(connection, assistant)
+        embedder = spec.engine == EXTRACTIVE
+        variant, made = register_files(
+            database=self.database,
+            registry=self.registry,
+            spec=spec,
+            folder=folder,
+            base=self.base(minilm.NAME if embedder else spec.engine),
+            task="embedder" if embedder else "generator",
+            now=self.now(),
+        )
+        return variant, made.version
+
+    def verify_variant(self, variant_id: str) -> StoredVariant:
+        """Fetch and check the files of a variant's adapter; a variant without one has nothing to check."""
+        from affinage.registry.variants import stored_variant
+
+        with self.database.read() as connection:
+            stored = stored_variant(connection, variant_id)
+        if stored.variant.adapter is not None:
+            self.verified_folder(stored)
+        return stored
+
+    def take_in_candidates(self) -> list[StoredVariant]:
+        """Variants whose alias `candidate` somebody set in MLflow since the last look; the gate comes next."""
+        from affinage.answers.answer import EXTRACTIVE
+        from affinage.declarations.repository import list_assistants
+        from affinage.registry.follow import sync_aliases
+        from affinage.tuning.register import current_variant
+
+        with self.database.read() as connection:
+            declared = list_assistants(connection)
+        found = []
+        for spec in declared:
+            current = current_variant(self.database, spec, base_digest=None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine))
+            taken = sync_aliases(
+                self.database,
+                self.registry,
+                organisation=spec.organisation,
+                current=current,
+                base_of=partial(self._base_for, spec.engine),
+                now=self.now,
+                new_id=self.new_id,
+            )
+            found += [taken] if taken is not None else []
+        return found
+
+    def release_variant(self, variant_id: str) -> StoredVariant:
+        """The variant that can serve: an embedder's adapter gets index generations with its vectors first."""
+        from affinage.index.generations import build_generation
+        from affinage.tuning.release import release_variant
+
+        return release_variant(
+            database=self.database,
+            registry=self.registry,
+            variant_id=variant_id,
+            folder_of=self.verified_folder,
+            build=lambda source, embedder: build_generation(self.index_clients(), source, embedder=embedder).generation_id,
+            now=self.now,
+        )
+
+    def promote_variant(self, variant_id: str, *, actor: str, reason: str) -> Move:
+        """Make a variant serve by hand: recorded, verified, and followed by MLflow's alias."""
+        from affinage.residency.promote import promote_by_hand
+
+        move = promote_by_hand(
+            database=self.database,
+            variant_id=variant_id,
+            verify=self.verified_folder,
+            release=self.release_variant,
+            actor=actor,
+            reason=reason,
+            now=self.now,
+            new_id=self.new_id,
+        )
+        self.follow_moves()
+        return move
+
+    def follow_moves(self) -> int:
+        """Bring MLflow's aliases to where our recorded moves put them."""
+        from affinage.registry.follow import finish_moves
+
+        return finish_moves(self.database, self.registry, now=self.now)

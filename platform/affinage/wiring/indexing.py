@@ -1,0 +1,87 @@
+"""The index: its stores, and the operations on sources and generations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from affinage.wiring.models import Models
+
+if TYPE_CHECKING:
+    from affinage.index.cache import VectorCache
+    from affinage.index.clients import IndexClients
+    from affinage.index.generations import BuildReport, SwitchReport
+    from affinage.index.reports import SyncReport
+    from affinage.index.search import Searcher
+    from affinage.index.stores.protocol import VectorStore
+
+
+class Indexing(Models):
+    """What changes the index, and what searches it."""
+
+    @cached_property
+    def store(self) -> VectorStore:
+        """The vectors that are searched."""
+        from affinage.index.stores.lancedb import LanceStore
+
+        return LanceStore(self.settings.home / "vectors")
+
+    @cached_property
+    def cache(self) -> VectorCache:
+        """Vectors by text; safe to lose."""
+        from affinage.index.cache import VectorCache
+
+        return VectorCache(self.settings.home / "vector-cache.db")
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """Search under rights."""
+        from affinage.index.search import Searcher
+
+        return Searcher(self.database, self.store, self.embedder)
+
+    def index_clients(self, *, progress: Callable[[str], None] = lambda _: None) -> IndexClients:
+        """What the operations of `index` work with; `progress` gets a line now and then."""
+        from affinage.index.clients import IndexClients
+
+        return IndexClients(
+            database=self.database,
+            store=self.store,
+            cache=self.cache,
+            blobs=self.blobs,
+            embedder_of=self.embedder,
+            now=self.now,
+            new_id=self.new_id,
+            source_roots=self.settings.source_roots,
+            metrics=self.metrics,
+            progress=progress,
+        )
+
+    def sync(
+        self, *sources: str, dry_run: bool = False, confirm_deletes: bool = False, progress: Callable[[str], None] = lambda _: None
+    ) -> SyncReport:
+        """Index what changed in the named sources, or in all, and sum up."""
+        from affinage.index.sources import sync_sources
+
+        return sync_sources(self.index_clients(progress=progress), sources, dry_run=dry_run, confirm_deletes=confirm_deletes)
+
+    def build_generation(
+        self, source: str, *, embedder: Mapping[str, Any] | None = None, progress: Callable[[str], None] = lambda _: None
+    ) -> BuildReport:
+        """Build and check a generation of `source` beside the one that serves; default: with the declared embedder."""
+        from affinage.index.generations import build_generation
+
+        return build_generation(self.index_clients(progress=progress), source, embedder=embedder)
+
+    def switch_generation(self, source: str, *, generation_id: str | None = None) -> SwitchReport:
+        """Make a built generation of `source` serve."""
+        from affinage.index.generations import switch
+
+        return switch(self.index_clients(), source, generation_id=generation_id)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "cache" in self.__dict__:
+            self.cache.close()
+        super().close()
