@@ -1,8 +1,10 @@
 """The flow `evaluate`: held-out rows decide whether a variant may meet users.
 
     python flows/evaluate.py --variant 3f0c9a1b2d4e5f60
+    python flows/evaluate.py
 
-A refusal is a decision and not a failed run: it is returned with its reasons.
+Without a variant: those whose alias `candidate` somebody set in MLflow since the last look. A refusal is a decision and not a
+failed run: it is returned with its reasons.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from affinage.wiring import Affinage
 def judge(variants: list[str]) -> list[dict[str, Any]]:
     """Compare each variant with its champion; the engines are loaded once for all of them."""
     app = Affinage(load_settings())
-    return [app.evaluate_variant(variant).as_dict() for variant in variants]
+    named = variants or [stored.variant_id for stored in app.take_in_candidates()]
+    return [app.evaluate_variant(variant).as_dict() for variant in named]
 
 
 @flow(name="evaluate")
@@ -33,7 +36,7 @@ def evaluate(variants: list[str]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--variant", action="append", required=True, help="variant id")
+    arguments.add_argument("--variant", action="append", default=[], help="variant id")
     settings = load_settings()
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     print(json.dumps(evaluate(arguments.parse_args().variant), default=str))  # noqa: T201  the caller reads it

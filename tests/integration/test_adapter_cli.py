@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from affinage.registry.countersign import countersign
 from affinage.registry.variants import get_variant, stored_variant
 from affinage.settings import load_settings
 from affinage.wiring import Affinage
+from tests.support.adapters import write_adapter
 from tests.support.tiny_llama import write_tiny_llama
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -158,3 +160,30 @@ def test_wrong_names_are_answered_with_what_to_do(affinage, tmp_path: Path) -> N
         error = affinage("adapter", *arguments, code=1)["error"]
         assert error["hint"]
     assert affinage("adapter", "rollback", "nothing", code=3)["error"]["hint"]
+
+
+def test_an_alias_set_in_a_notebook_is_followed_once(affinage, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    weights = write_tiny_llama(tmp_path / "tiny")
+    affinage("base", "add", str(weights))
+    app = Affinage(load_settings())
+    prepare(app, tmp_path)
+    assert affinage("adapter", "follow") == {"candidates": []}
+
+    store = f"sqlite:///{app.settings.home / 'mlflow.db'}"
+    notebook = MlflowClient(tracking_uri=store, registry_uri=store)
+    with contextlib.suppress(MlflowException):
+        notebook.create_registered_model("affinage.default.calls")
+    run = notebook.create_run(notebook.create_experiment("notebook", artifact_location=str(tmp_path / "runs")))
+    notebook.log_artifacts(run.info.run_id, str(write_adapter(tmp_path / "mine")), "adapter")
+    made = notebook.create_model_version("affinage.default.calls", f"runs:/{run.info.run_id}/adapter", run.info.run_id)
+    notebook.set_registered_model_alias("affinage.default.calls", "candidate", made.version)
+
+    (found,) = affinage("adapter", "follow")["candidates"]
+    assert (found["assistant"], found["model_version"]) == ("calls", str(made.version))
+    assert found["adapter"].startswith("calls@")
+    assert affinage("adapter", "follow") == {"candidates": []}
+    # It was taken in, not trusted: its shapes are not this base's.
+    assert affinage("adapter", "verify", found["variant"], code=3)["verified"] is False

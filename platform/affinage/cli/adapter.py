@@ -79,6 +79,28 @@ def register(
     emit(result, as_json=json_output, lines=[f"Adapter {variant.adapter} (variant {variant.variant_id}, version {version})."])
 
 
+@adapters.command("follow")
+def follow(json_output: JsonFlag = False) -> None:
+    """Take in what was done in MLflow: variants whose alias `candidate` was set there since the last look; the gate comes next.
+
+    Example: affinage adapter follow
+    """
+    with installation() as app:
+        taken = app.take_in_candidates()
+        app.follow_moves()
+    found = [
+        {
+            "assistant": stored.variant.assistant,
+            "adapter": stored.variant.adapter,
+            "variant": stored.variant_id,
+            "model_version": stored.model_version,
+        }
+        for stored in taken
+    ]
+    lines = [f"{one['assistant']}: version {one['model_version']} is variant {one['variant']}." for one in found]
+    emit({"candidates": found}, as_json=json_output, lines=lines or ["No alias was set since the last look."])
+
+
 @adapters.command("verify")
 def verify(variant: Which, json_output: JsonFlag = False) -> None:
     """Check the adapter's files: names, sizes, shapes, numbers, base and digest; exit 3 when refused.
