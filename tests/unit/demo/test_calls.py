@@ -26,7 +26,7 @@ def test_product_and_reference_can_be_copied_from_the_transcript() -> None:
     for call in (*TRAINING, *FRESH):
         assert str(call.expected["product"]) in call.text, call
         assert call.expected["reference"] is None or call.expected["reference"] in call.text, call
-        assert 45 <= len(call.text.split()) <= 80, call
+        assert 45 <= len(call.text.split()) <= 90, call
         assert validator.is_valid(dict(call.expected)), call
         assert personal_data(call.text) == [], call
 
@@ -73,6 +73,20 @@ def test_reasons_are_balanced_and_some_calls_name_no_reference() -> None:
         assert counts.keys() == set(REASONS)
         assert max(counts.values()) <= 2 * min(counts.values())
         assert 0.1 <= sum(call.expected["reference"] is None for call in calls) / len(calls) <= 0.35
+
+
+def test_agents_say_the_reason_back_in_words_that_no_other_agent_uses() -> None:
+    restated: dict[str, set[str]] = defaultdict(set)
+    for call in (*TRAINING, *FRESH):
+        lines = [line for line in call.text.splitlines() if line.startswith("Agent : ")]
+        if lines:
+            noun = str(call.expected["reason"]).replace("resiliation", "résiliation")
+            assert noun in lines[-1], call
+            restated[lines[-1].replace(noun, "§")].add(call.user)
+    of_training = {words for words, users in restated.items() if any(user.startswith("standard") for user in users)}
+    assert all(len(restated[words]) == 1 for words in of_training)
+    spoken = sum("Agent : " in call.text for call in (*TRAINING, *FRESH)) / (len(TRAINING) + len(FRESH))
+    assert 0.6 < spoken < 0.8
 
 
 def test_the_same_seed_gives_the_same_calls() -> None:
