@@ -110,3 +110,8 @@ class Affinage(Adapters):
         for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
             if not engine.startswith(("http://", "https://")):
                 self._served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])
+
+    def release_models(self) -> None:
+        """Give back the memory of loaded models; they are loaded again when they are needed."""
+        self.__dict__.pop("_sentence_embedder", None)  # it holds one of them
+        super().release_models()
