@@ -2,7 +2,7 @@
 
 The arithmetic of `eprocess` for many runs side by side (arrays of shape (runs, lifts), products instead of logarithms);
 a test holds the two to the same numbers. The streams come from `scenarios`. Called by `experiment simulate`, tests and
-`make bench`.
+`affinage experiment simulate`.
 """
 
 from __future__ import annotations

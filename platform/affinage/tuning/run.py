@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 EMBEDDER = "package:minilm"
 _TRAINER = {
     "OMP_NUM_THREADS": "1",
-    # Kernels are kept for each length of a row; without a limit they grow to 0.4 GB within 60 rows.
+    # Kernels are kept for each length of a row. One training of 144 rows each: a peak of 2.7 GiB without this, 2.3 with it.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
 }
 _ERROR_LINES = 15

@@ -83,3 +83,14 @@ def test_an_adapter_of_another_base_is_refused_and_the_engine_goes_on(generator:
 def test_a_folder_that_is_not_a_base_is_named(tmp_path: Path) -> None:
     with pytest.raises(DependencyError, match=str(tmp_path)):
         TransformersGenerator(tmp_path, base="none", threads=1).generate([ask("bonjour")])
+
+
+def test_a_row_that_is_to_be_json_ends_early_and_its_neighbour_does_not(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The text of random weights is nobody's object: what counts as its end is set here, what the engine does with it is not.
+    monkeypatch.setattr(module, "object_is_over", lambda _text, tokens: tokens == 3)
+    json_one, text_one = generator.generate([ask("bonjour", schema={"type": "object"}), ask("bonjour")])
+    assert (json_one.output_tokens, json_one.finish_reason) == (3, "stop")
+    assert text_one.output_tokens > 3
+    assert text_one.text.startswith(json_one.text)
