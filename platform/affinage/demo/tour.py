@@ -115,10 +115,11 @@ def _steps() -> Iterator[Step]:
     yield "changes", "Edit a paragraph, rename, change rights, delete", documents.changes
     yield "rights", "Two users ask the same question", documents.rights
     yield "gateway", "Ask and rate through the gateway, as any OpenAI client does", people.gateway
-    yield "questions", "Agents ask, rate and correct", people.questions
     yield "calls", "Agents turn calls into JSON with the bare small model, and correct it", people.calls
-    yield "datasets", "Feedback becomes training rows", learning.datasets
-    yield "tune", "Tune two adapters side by side (Prefect flows)", learning.tune
+    yield "tune_extraction", "Their corrections become rows, on which an adapter trains (a Prefect flow)", learning.tune_extraction
+    yield "questions", "Meanwhile other agents ask, rate and correct", people.questions
+    yield "tune_embedding", "Their judgements become rows, on which a second adapter trains (a Prefect flow)", learning.tune_embedding
+    yield "tune", "Both adapters are tuned and registered", learning.tune
     yield "gate", "The gate: held-out rows decide (a Prefect flow)", learning.gate
     yield "reindex", "A better embedding serves from a new index generation", learning.reindex
     yield "experiment", "A/B until the evidence decides", evidence.experiment

@@ -24,32 +24,20 @@ from affinage.serving.prefect import FlowRun
 LEARNERS: dict[str, Kind] = {GUICHET: "embedding", APPELS: "extraction"}
 
 
-def datasets(tour: Tour) -> dict[str, Any]:
-    """Build both snapshots; too few rows is an answer, not a fault."""
-    result: dict[str, Any] = {}
-    for assistant, kind in LEARNERS.items():
-        with tour.app.database.read() as connection:
-            spec = get_assistant(connection, assistant)
-        try:
-            snapshot = build_dataset(tour.app.database, tour.app.blobs, assistant=spec, kind=kind, now=tour.app.now)
-        except RefusedError as refused:
-            result[kind] = {"refused": refused.message}
-            continue
-        tour.facts[f"{kind}_dataset"] = snapshot
-        result[kind] = {"dataset_id": snapshot.dataset_id, "counts": dict(snapshot.counts), "rejected": dict(snapshot.rejected)}
-    return result
+def tune_extraction(tour: Tour) -> dict[str, Any]:
+    """The corrected calls become rows; a training begins on them and goes on while agents ask."""
+    return _begin_tuning(tour, APPELS)
+
+
+def tune_embedding(tour: Tour) -> dict[str, Any]:
+    """The answered questions become pairs; a second training begins beside the first."""
+    return _begin_tuning(tour, GUICHET)
 
 
 def tune(tour: Tour) -> dict[str, Any]:
-    """Two trainings at once, each in a process with one thread; whichever ends first is judged while the other goes on."""
-    tour.app.release_models()  # their memory is for the trainings
-    runs = {
-        kind: tour.flow("tune", "--assistant", assistant, "--kind", kind)
-        for assistant, kind in LEARNERS.items()
-        if f"{kind}_dataset" in tour.facts
-    }
+    """Whichever training ends first is judged while the other goes on: each is a process with one thread."""
     result: dict[str, Any] = {}
-    for kind, run in runs.items():
+    for kind, run in [(kind, run) for kind in LEARNERS.values() if (run := tour.facts.get(f"{kind}_training"))]:
         trained = run.result()
         tour.facts[f"{kind}_variant"] = trained["variant"]
         variants: dict[str, str] = {kind: trained["variant"]}
@@ -105,6 +93,20 @@ def reindex(tour: Tour) -> dict[str, Any]:
         "right_passage_first_before": before,
         "right_passage_first_after": after,
     }
+
+
+def _begin_tuning(tour: Tour, assistant: str) -> dict[str, Any]:
+    kind = LEARNERS[assistant]
+    with tour.app.database.read() as connection:
+        spec = get_assistant(connection, assistant)
+    try:
+        snapshot = build_dataset(tour.app.database, tour.app.blobs, assistant=spec, kind=kind, now=tour.app.now)
+    except RefusedError as refused:  # too few rows is an answer, not a fault
+        return {"refused": refused.message}
+    tour.app.release_models()  # their memory is for the training
+    tour.facts[f"{kind}_dataset"] = snapshot
+    tour.facts[f"{kind}_training"] = tour.flow("tune", "--assistant", assistant, "--kind", kind)
+    return {"dataset_id": snapshot.dataset_id, "counts": dict(snapshot.counts), "rejected": dict(snapshot.rejected)}
 
 
 def _first_hits(tour: Tour, asked: list[Any]) -> float:
