@@ -73,6 +73,7 @@ function describeAssistant() {
 
 async function ask(event) {
   event.preventDefault();
+  if ($("send").disabled) return;  // the assistants are not known yet, or an answer is under way
   problem("");
   const question = $("question").value.trim();
   if (!question) { $("question").focus(); return; }
