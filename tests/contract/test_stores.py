@@ -21,13 +21,12 @@ EVERYONE = Rights(frozenset({"everyone"}))
 @pytest.fixture(scope="module")
 def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     server = binary()
-    if server is None:
-        pytest.skip("weaviate-server is not built: `make cluster-bin`")
+    assert server is not None, "weaviate-server is not built: `make test-cluster` does it"
     with running(server, tmp_path_factory.mktemp("weaviate")) as found:
         yield found
 
 
-@pytest.fixture(params=["exact", *(pytest.param(name, marks=pytest.mark.integration) for name in ("lancedb", "weaviate"))])
+@pytest.fixture(params=["exact", pytest.param("lancedb", marks=pytest.mark.integration), pytest.param("weaviate", marks=pytest.mark.cluster)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
     if request.param == "weaviate":
         url, grpc = request.getfixturevalue("weaviate")
