@@ -11,7 +11,11 @@ export PYTHONDONTWRITEBYTECODE :=
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup browser check test demo lock clean
+# Built once on a machine, outside the checkout; another module or flag is another folder.
+GO_CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/affinage/cluster
+WEAVIATE := $(GO_CACHE)/weaviate-$(shell cat tests/cluster/weaviate/go.mod tests/cluster/weaviate/go.sum | sha256sum | cut -c1-16)
+
+.PHONY: help setup browser check test cluster-bin test-cluster demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -37,8 +41,19 @@ check: setup ## Style, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup browser ## All tests.
-	$(BIN)/pytest
+test: setup browser ## All tests but those of `test-cluster`.
+	$(BIN)/pytest -m "not cluster"
+
+cluster-bin: $(WEAVIATE)/weaviate-server ## Build the servers of the cluster's tests from pinned Go modules.
+
+$(WEAVIATE)/weaviate-server:
+	@command -v go > /dev/null || { echo "Go 1.24 or later is needed to build Weaviate." >&2; exit 1; }
+	mkdir -p $(@D)
+	cd tests/cluster/weaviate && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $@.part github.com/weaviate/weaviate/cmd/weaviate-server
+	mv $@.part $@
+
+test-cluster: setup cluster-bin ## What needs the servers of a cluster.
+	AFFINAGE_CLUSTER_BIN=$(WEAVIATE) $(BIN)/pytest -m cluster
 
 demo: setup ## The whole loop on this machine; DOCS=folder runs it on your own documents.
 	$(BIN)/affinage demo $(if $(DOCS),--docs "$(DOCS)")

@@ -38,6 +38,11 @@ class Settings(BaseModel):
     """SQLAlchemy URL of the record of truth; default: SQLite in `home`."""
     registry_url: str | None = None
     """MLflow tracking and registry URI; default: SQLite in `home`."""
+    vectors_url: str | None = None
+    """Weaviate server, `http://HOST:PORT`; default: LanceDB in `home`."""
+    vectors_grpc_port: int = Field(default=50051, ge=1, le=65535)
+    vectors_api_key: SecretStr | None = None
+    """Key of the Weaviate server; None: it lets in whoever reaches it."""
     blobs_url: str | None = None
     """Where blobs are kept: `s3://BUCKET/PREFIX`; default: a folder in `home`."""
     s3_endpoint_url: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,36 @@ import pytest
 from affinage.index.stores.exact import ExactStore
 from affinage.index.stores.lancedb import LanceStore
 from affinage.index.stores.protocol import Rights, Row, VectorStore
+from affinage.index.stores.weaviate import WeaviateStore
+from tests.support.weaviate import binary, running
 
 DIMENSIONS = 16
 EVERYONE = Rights(frozenset({"everyone"}))
 
 
-@pytest.fixture(params=["exact", pytest.param("lancedb", marks=pytest.mark.integration)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> VectorStore:
+@pytest.fixture(scope="module")
+def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    server = binary()
+    assert server is not None, "weaviate-server is not built: `make test-cluster` does it"
+    with running(server, tmp_path_factory.mktemp("weaviate")) as found:
+        yield found
+
+
+@pytest.fixture(params=["exact", pytest.param("lancedb", marks=pytest.mark.integration), pytest.param("weaviate", marks=pytest.mark.cluster)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+    if request.param == "weaviate":
+        url, grpc = request.getfixturevalue("weaviate")
+        server = WeaviateStore(url, grpc_port=grpc)
+        for generation in server.generations():
+            server.drop(generation)
+        server.ensure("g1", dimensions=DIMENSIONS)
+        yield server
+        server.close()
+        return
     made: Callable[[], VectorStore] = {"exact": ExactStore, "lancedb": lambda: LanceStore(tmp_path / "vectors")}[request.param]
     opened = made()
     opened.ensure("g1", dimensions=DIMENSIONS)
-    return opened
+    yield opened
 
 
 def vector(seed: int) -> np.ndarray:

@@ -24,8 +24,13 @@ class Indexing(Models):
     def store(self) -> VectorStore:
         """The vectors that are searched."""
         from affinage.index.stores.lancedb import LanceStore
+        from affinage.index.stores.weaviate import WeaviateStore
 
-        return LanceStore(self.settings.home / "vectors")
+        given = self.settings
+        if given.vectors_url is None:
+            return LanceStore(given.home / "vectors")
+        key = given.vectors_api_key.get_secret_value() if given.vectors_api_key else None
+        return WeaviateStore(given.vectors_url, grpc_port=given.vectors_grpc_port, api_key=key)
 
     @cached_property
     def cache(self) -> VectorCache:

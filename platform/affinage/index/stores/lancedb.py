@@ -6,7 +6,6 @@ expression as text. Searches are flat, hence exact, and see what was written at 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affinage.errors import DependencyError
+from affinage.index.stores.principals import principal_hash, stored_principals
 from affinage.index.stores.protocol import LexicalHit, Rights, Row, VectorHit
 
-NOBODY = "nobody"
-# A list in an update may not be empty; no hash of a principal looks like this.
 NAMES_PER_FILTER = 1_000
 SCAN_ROWS = 4_096
 WRITES_BETWEEN_MAINTENANCE = 20
@@ -137,7 +135,7 @@ class LanceStore:
 
     def stored_principals(self, allow: Iterable[str]) -> tuple[str, ...]:
         """Their hashes."""
-        return tuple(sorted(_principal(p) for p in allow)) or (NOBODY,)
+        return stored_principals(allow)
 
     def count(self, generation: str) -> int:
         """Count the rows."""
@@ -236,7 +234,7 @@ def _arrow(rows: Sequence[Row], schema: Any) -> Any:
         "row_id": [row.row_id for row in unique],
         "chunk_id": [row.chunk_id for row in unique],
         "doc_key": [row.doc_key for row in unique],
-        "allow": [sorted(_principal(p) for p in row.allow) or [NOBODY] for row in unique],
+        "allow": [list(stored_principals(row.allow)) for row in unique],
         "tokens": [list(row.tokens) for row in unique],
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
     }
@@ -244,12 +242,8 @@ def _arrow(rows: Sequence[Row], schema: Any) -> Any:
     return pa.table(columns, schema=plain)
 
 
-def _principal(principal: str) -> str:
-    return hashlib.blake2b(principal.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-
-
 def _filter(rights: Rights) -> str:
-    names = sorted(_principal(p) for p in rights.principals) or [""]
+    names = sorted(principal_hash(p) for p in rights.principals) or [""]
     condition = f"array_has_any(allow, [{_literals(names)}])"
     if rights.documents:
         condition += f" OR doc_key IN ({_literals(sorted(rights.documents))})"
