@@ -11,6 +11,7 @@ import pytest
 
 from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
+from tests.support.weaviate import binary, running
 
 
 class Clock:
@@ -49,3 +50,12 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def blobs(tmp_path: Path) -> FolderBlobs:
     return FolderBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture(scope="session")
+def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """A real Weaviate server: its address and its gRPC port."""
+    server = binary()
+    assert server is not None, "weaviate-server is not built: `make test-cluster` does it"
+    with running(server, tmp_path_factory.mktemp("weaviate")) as found:
+        yield found

@@ -20,6 +20,7 @@ from affinage.demo.damage import damage_adapter
 from affinage.engines.protocols import GenerationRequest, Message
 from affinage.errors import RefusedError
 from affinage.registry.countersign import countersign
+from affinage.registry.moves import pointer_of
 from affinage.registry.variants import get_variant, stored_variant
 from affinage.settings import load_settings
 from affinage.wiring import Affinage
@@ -126,6 +127,11 @@ def test_from_weights_to_a_champion_and_back(affinage, tmp_path: Path) -> None:
     back = affinage("adapter", "rollback", "calls")
     assert (back["variant"], back["version"]) == (variant, 3)
     assert app.registry.aliases("default", "calls")["champion"] == trained["model_version"]
+    # Moved by hand in MLflow: a recorded override, noticed at the next look.
+    app.registry.set_alias("default", "calls", "champion", damaged["model_version"])
+    assert affinage("adapter", "follow") == {"candidates": [], "champions": [{"assistant": "calls", "variant": damaged["variant"]}]}
+    assert affinage("adapter", "rollback", "calls")["variant"] == variant
+    assert affinage("adapter", "follow")["champions"] == []
     assert affinage("adapter", "rollback", "calls", code=3)["error"]["type"] == "RefusedError"
     assert affinage("adapter", "retire", damaged["variant"])["changed"] is True
     assert affinage("adapter", "retire", variant, code=3)["error"]["type"] == "RefusedError"
@@ -134,6 +140,12 @@ def test_from_weights_to_a_champion_and_back(affinage, tmp_path: Path) -> None:
     shown = affinage("adapter", "show", variant[:10])
     assert (shown["base_digest"], shown["dataset_id"]) == (added["digest"], "ds-1")
     assert [gate["gate_id"] for gate in shown["gates"]] == [evaluated.gate_id]
+
+    # A version that may not serve is refused, and what serves goes on.
+    app.registry.set_alias("default", "calls", "champion", damaged["model_version"])
+    assert affinage("adapter", "follow", code=3)["error"]["type"] == "RefusedError"
+    with app.database.read() as connection:
+        assert pointer_of(connection, "calls").variant_id == variant
 
     # The champion reaches an engine verified, countersigned and proved; an engine that holds other files does not pass.
     with app.database.read() as connection:
@@ -170,7 +182,7 @@ def test_an_alias_set_in_a_notebook_is_followed_once(affinage, tmp_path: Path) -
     affinage("base", "add", str(weights))
     app = Affinage(load_settings())
     prepare(app, tmp_path)
-    assert affinage("adapter", "follow") == {"candidates": []}
+    assert affinage("adapter", "follow") == {"candidates": [], "champions": []}
 
     store = f"sqlite:///{app.settings.home / 'mlflow.db'}"
     notebook = MlflowClient(tracking_uri=store, registry_uri=store)
@@ -184,6 +196,6 @@ def test_an_alias_set_in_a_notebook_is_followed_once(affinage, tmp_path: Path) -
     (found,) = affinage("adapter", "follow")["candidates"]
     assert (found["assistant"], found["model_version"]) == ("calls", str(made.version))
     assert found["adapter"].startswith("calls@")
-    assert affinage("adapter", "follow") == {"candidates": []}
+    assert affinage("adapter", "follow") == {"candidates": [], "champions": []}
     # It was taken in, not trusted: its shapes are not this base's.
     assert affinage("adapter", "verify", found["variant"], code=3)["verified"] is False

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from affinage.engines.protocols import Generator
-from affinage.errors import RefusedError
+from affinage.errors import AffinageError, RefusedError
 from affinage.wiring.indexing import Indexing
 
 if TYPE_CHECKING:
     from affinage.answers.variant import Variant
+    from affinage.declarations.model import AssistantSpec
     from affinage.registry.moves import Move
     from affinage.registry.variants import StoredVariant
     from affinage.tuning.evaluate import Evaluation
     from affinage.tuning.run import TrainedAdapter
+
+T = TypeVar("T")
 
 
 class Adapters(Indexing):
@@ -145,26 +148,57 @@ class Adapters(Indexing):
 
     def take_in_candidates(self) -> list[StoredVariant]:
         """Variants whose alias `candidate` somebody set in MLflow since the last look; the gate comes next."""
+        from affinage.registry.names import CANDIDATE
+
+        return self._for_each_assistant(lambda spec: self._take_in(spec, CANDIDATE))
+
+    def take_in_champions(self) -> list[Move]:
+        """Make variants serve whose alias `champion` somebody set in MLflow: a recorded override, never of verification."""
+        from affinage.registry.names import CHAMPION
+
+        def follow(spec: AssistantSpec) -> Move | None:
+            taken = self._take_in(spec, CHAMPION)
+            if taken is None:
+                return None
+            reason = f"The alias champion was set to version {taken.model_version} in MLflow."
+            return self.promote_variant(taken.variant_id, actor="registry", reason=reason)
+
+        return self._for_each_assistant(follow)
+
+    def _take_in(self, spec: AssistantSpec, alias: str) -> StoredVariant | None:
         from affinage.answers.answer import EXTRACTIVE
-        from affinage.declarations.repository import list_assistants
-        from affinage.registry.follow import sync_aliases
+        from affinage.registry.follow import sync_alias
         from affinage.tuning.register import current_variant
+
+        digest = None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine)
+        return sync_alias(
+            self.database,
+            self.registry,
+            alias=alias,
+            organisation=spec.organisation,
+            current=current_variant(self.database, spec, base_digest=digest),
+            base_of=partial(self._base_for, spec.engine),
+            now=self.now,
+            new_id=self.new_id,
+        )
+
+    def _for_each_assistant(self, look: Callable[[AssistantSpec], T | None]) -> list[T]:
+        """What `look` finds; the first failure is raised after every other assistant was looked at."""
+        from affinage.declarations.repository import list_assistants
 
         with self.database.read() as connection:
             declared = list_assistants(connection)
-        found = []
+        found: list[T] = []
+        failures: list[AffinageError] = []
         for spec in declared:
-            current = current_variant(self.database, spec, base_digest=None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine))
-            taken = sync_aliases(
-                self.database,
-                self.registry,
-                organisation=spec.organisation,
-                current=current,
-                base_of=partial(self._base_for, spec.engine),
-                now=self.now,
-                new_id=self.new_id,
-            )
-            found += [taken] if taken is not None else []
+            try:
+                seen = look(spec)
+            except AffinageError as error:
+                failures.append(error)
+                continue
+            found += [seen] if seen is not None else []
+        if failures:
+            raise failures[0]
         return found
 
     def release_variant(self, variant_id: str) -> StoredVariant:
