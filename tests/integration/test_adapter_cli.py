@@ -88,6 +88,39 @@ def prepare(app: Affinage, folder: Path) -> None:
         save_snapshot(connection, snapshot, rows, user_of={})
 
 
+def set_champion_by_hand(affinage, app: Affinage, *, to: dict[str, Any], back: str) -> None:
+    """A recorded override, noticed at the next look."""
+    app.registry.set_alias("default", "calls", "champion", to["model_version"])
+    assert affinage("adapter", "follow") == {"candidates": [], "champions": [{"assistant": "calls", "variant": to["variant"]}]}
+    assert affinage("adapter", "rollback", "calls")["variant"] == back
+    assert affinage("adapter", "follow")["champions"] == []
+
+
+def set_champion_by_hand_to_a_retired_one(affinage, app: Affinage, *, to: dict[str, Any], serves: str) -> None:
+    """It is refused, and what serves goes on."""
+    app.registry.set_alias("default", "calls", "champion", to["model_version"])
+    assert affinage("adapter", "follow", code=3)["error"]["type"] == "RefusedError"
+    with app.database.read() as connection:
+        assert pointer_of(connection, "calls").variant_id == serves
+
+
+def check_what_reaches_an_engine(app: Affinage, variant: str, *, weights: Path, damaged: Path) -> None:
+    """The champion does, verified, countersigned and proved; an engine that holds other files does not pass."""
+    with app.database.read() as connection:
+        champion = get_variant(connection, variant)
+    generator = app.generator("tiny", folder=weights)
+    generator.unload_adapter(str(champion.adapter))
+    app.load_adapter(generator, champion)
+    assert generator.generate([GenerationRequest((Message("user", "call 1"),), adapter=champion.adapter, max_tokens=4)])
+    generator.unload_adapter(str(champion.adapter))
+    generator.load_adapter(str(champion.adapter), damaged)
+    from affinage.residency.load import prove
+    from affinage.tuning import golden
+
+    with pytest.raises(RefusedError, match="not live"):
+        prove(generator, golden.load(app.blobs, str(champion.adapter_digest)), adapter=str(champion.adapter))
+
+
 def test_from_weights_to_a_champion_and_back(affinage, tmp_path: Path) -> None:
     weights = write_tiny_llama(tmp_path / "tiny")
     added = affinage("base", "add", str(weights))
@@ -127,11 +160,7 @@ def test_from_weights_to_a_champion_and_back(affinage, tmp_path: Path) -> None:
     back = affinage("adapter", "rollback", "calls")
     assert (back["variant"], back["version"]) == (variant, 3)
     assert app.registry.aliases("default", "calls")["champion"] == trained["model_version"]
-    # Moved by hand in MLflow: a recorded override, noticed at the next look.
-    app.registry.set_alias("default", "calls", "champion", damaged["model_version"])
-    assert affinage("adapter", "follow") == {"candidates": [], "champions": [{"assistant": "calls", "variant": damaged["variant"]}]}
-    assert affinage("adapter", "rollback", "calls")["variant"] == variant
-    assert affinage("adapter", "follow")["champions"] == []
+    set_champion_by_hand(affinage, app, to=damaged, back=variant)
     assert affinage("adapter", "rollback", "calls", code=3)["error"]["type"] == "RefusedError"
     assert affinage("adapter", "retire", damaged["variant"])["changed"] is True
     assert affinage("adapter", "retire", variant, code=3)["error"]["type"] == "RefusedError"
@@ -141,26 +170,9 @@ def test_from_weights_to_a_champion_and_back(affinage, tmp_path: Path) -> None:
     assert (shown["base_digest"], shown["dataset_id"]) == (added["digest"], "ds-1")
     assert [gate["gate_id"] for gate in shown["gates"]] == [evaluated.gate_id]
 
-    # A version that may not serve is refused, and what serves goes on.
-    app.registry.set_alias("default", "calls", "champion", damaged["model_version"])
-    assert affinage("adapter", "follow", code=3)["error"]["type"] == "RefusedError"
-    with app.database.read() as connection:
-        assert pointer_of(connection, "calls").variant_id == variant
+    set_champion_by_hand_to_a_retired_one(affinage, app, to=damaged, serves=variant)
 
-    # The champion reaches an engine verified, countersigned and proved; an engine that holds other files does not pass.
-    with app.database.read() as connection:
-        champion = get_variant(connection, variant)
-    generator = app.generator("tiny", folder=weights)
-    generator.unload_adapter(str(champion.adapter))
-    app.load_adapter(generator, champion)
-    assert generator.generate([GenerationRequest((Message("user", "call 1"),), adapter=champion.adapter, max_tokens=4)])
-    generator.unload_adapter(str(champion.adapter))
-    generator.load_adapter(str(champion.adapter), tmp_path / "damaged")
-    from affinage.residency.load import prove
-    from affinage.tuning import golden
-
-    with pytest.raises(RefusedError, match="not live"):
-        prove(generator, golden.load(app.blobs, str(champion.adapter_digest)), adapter=str(champion.adapter))
+    check_what_reaches_an_engine(app, variant, weights=weights, damaged=tmp_path / "damaged")
     app.close()
 
 

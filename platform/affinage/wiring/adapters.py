@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,11 +14,14 @@ from affinage.wiring.indexing import Indexing
 if TYPE_CHECKING:
     from affinage.answers.variant import Variant
     from affinage.declarations.model import AssistantSpec
+    from affinage.experiments.operate import Evaluation as Look
+    from affinage.experiments.repository import Experiment
     from affinage.registry.moves import Move
     from affinage.registry.variants import StoredVariant
     from affinage.tuning.evaluate import Evaluation
     from affinage.tuning.run import TrainedAdapter
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -182,24 +185,28 @@ class Adapters(Indexing):
             new_id=self.new_id,
         )
 
+    def look_at_experiments(self) -> list[Look]:
+        """Look at the evidence of every experiment that has not ended, and do what follows from it."""
+        from affinage.experiments.operate import evaluate_experiment
+        from affinage.experiments.repository import list_experiments
+
+        def look(experiment: Experiment) -> Look:
+            return evaluate_experiment(
+                self.database, experiment_id=experiment.experiment_id, now=self.now, new_id=self.new_id, metrics=self.metrics
+            )
+
+        with self.database.read() as connection:
+            live = list_experiments(connection, live=True)
+        looks = _for_each(live, look)
+        self.follow_moves()
+        return looks
+
     def _for_each_assistant(self, look: Callable[[AssistantSpec], T | None]) -> list[T]:
-        """What `look` finds; the first failure is raised after every other assistant was looked at."""
         from affinage.declarations.repository import list_assistants
 
         with self.database.read() as connection:
             declared = list_assistants(connection)
-        found: list[T] = []
-        failures: list[AffinageError] = []
-        for spec in declared:
-            try:
-                seen = look(spec)
-            except AffinageError as error:
-                failures.append(error)
-                continue
-            found += [seen] if seen is not None else []
-        if failures:
-            raise failures[0]
-        return found
+        return _for_each(declared, look)
 
     def release_variant(self, variant_id: str) -> StoredVariant:
         """The variant that can serve: an embedder's adapter gets index generations with its vectors first."""
@@ -237,3 +244,19 @@ class Adapters(Indexing):
         from affinage.registry.follow import finish_moves
 
         return finish_moves(self.database, self.registry, now=self.now)
+
+
+def _for_each(things: Iterable[S], do: Callable[[S], T | None]) -> list[T]:
+    """What `do` gives, without None; the first failure is raised when every thing has had its turn."""
+    given: list[T] = []
+    failures: list[AffinageError] = []
+    for thing in things:
+        try:
+            one = do(thing)
+        except AffinageError as error:
+            failures.append(error)
+            continue
+        given += [one] if one is not None else []
+    if failures:
+        raise failures[0]
+    return given
