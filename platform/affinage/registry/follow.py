@@ -173,9 +173,10 @@ def sync_alias(
         # Also a version that cannot be taken in counts as seen: it is not tried again at every look.
         with database.write() as connection:
             _saw(connection, assistant=assistant, alias=alias, version=version, now=now())
-            if stored is not None and alias == CANDIDATE:
-                values = {"move_id": new_id(), "assistant": assistant, "alias": alias, "variant_id": stored.variant_id}
-                why = {"kind": "observed", "version": None, "actor": "registry", "reason": f"alias set to version {version} in MLflow"}
+            if alias == CANDIDATE:
+                what = f"set to version {version}" if version is not None else "removed"
+                values = {"move_id": new_id(), "assistant": assistant, "alias": alias, "variant_id": stored.variant_id if stored else None}
+                why = {"kind": "observed", "version": None, "actor": "registry", "reason": f"alias {what} in MLflow"}
                 connection.execute(insert(alias_move).values(**values, **why, created_at=now(), done_at=now()))
     return stored
 

@@ -173,6 +173,8 @@ class Adapters(Indexing):
         from affinage.registry.follow import sync_alias
         from affinage.tuning.register import current_variant
 
+        if self.settings.registry_url is None and not (self.settings.home / "mlflow.db").exists():
+            return None  # nobody has registered anything; looking would make the registry
         digest = None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine)
         return sync_alias(
             self.database,
@@ -184,6 +186,24 @@ class Adapters(Indexing):
             now=self.now,
             new_id=self.new_id,
         )
+
+    def start_due_experiments(self) -> list[Experiment]:
+        """Put each candidate before users that passed the gate and waits for its turn."""
+        from affinage.declarations.repository import get_assistant
+        from affinage.experiments.due import due_candidates
+        from affinage.experiments.operate import start_experiment
+
+        def start(due: tuple[str, str]) -> Experiment:
+            assistant, candidate = due
+            with self.database.read() as connection:
+                rollout = get_assistant(connection, assistant).rollout
+            return start_experiment(
+                self.database, assistant=assistant, candidate=candidate, rollout=rollout, now=self.now, new_id=self.new_id
+            )
+
+        with self.database.read() as connection:
+            waiting = due_candidates(connection)
+        return _for_each(waiting, start)
 
     def look_at_experiments(self) -> list[Look]:
         """Look at the evidence of every experiment that has not ended, and do what follows from it."""
