@@ -11,7 +11,8 @@ import pytest
 
 from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
-from tests.support.weaviate import binary, running
+from tests.support.programs import required
+from tests.support.weaviate import SERVER, running
 
 
 class Clock:
@@ -55,7 +56,5 @@ def blobs(tmp_path: Path) -> FolderBlobs:
 @pytest.fixture(scope="session")
 def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """A real Weaviate server: its address and its gRPC port."""
-    server = binary()
-    assert server is not None, "weaviate-server is not built: `make test-cluster` does it"
-    with running(server, tmp_path_factory.mktemp("weaviate")) as found:
+    with running(required(SERVER), tmp_path_factory.mktemp("weaviate")) as found:
         yield found
