@@ -65,5 +65,5 @@ def texts(chart: helm_python.Chart, values: Values, *, release: str = "affinage"
 def rendered(chart: helm_python.Chart, values: Values, *, release: str = "affinage") -> Manifests:
     """The objects that the smallest values and `values` make."""
     found = texts(chart, merged(smallest(), nested(values)), release=release)
-    objects = [one for name, text in found.items() if name.endswith(".yaml") for one in yaml.safe_load_all(text) if one]
+    objects = [one for name, text in found.items() if name.endswith(".yaml") for one in yaml.load_all(text, yaml.CSafeLoader) if one]
     return Manifests(objects)

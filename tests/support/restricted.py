@@ -12,8 +12,6 @@ from typing import Any
 from tests.support.manifests import containers
 
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-SYSCTLS: set[str] = set()
-# The standard allows some; we need none.
 USERS_FROM = 1000
 
 
@@ -23,32 +21,27 @@ def breaches(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _pod(spec: Mapping[str, Any]) -> Iterator[str]:
-    for field in ("hostNetwork", "hostPID", "hostIPC", "hostUsers"):
-        if field in spec and not (field == "hostUsers" and spec[field] is False):
-            yield f"{field} is set"
-    if "ephemeralContainers" in spec:
-        yield "it has ephemeral containers"
     security = spec.get("securityContext", {})
-    if security.get("runAsNonRoot") is not True:
-        yield "runAsNonRoot is not true"
-    if not (isinstance(security.get("runAsUser"), int) and security["runAsUser"] >= USERS_FROM):
-        yield "runAsUser is not a number from 1000: an image whose user is a name would not start"
-    if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
-        yield "seccompProfile is not RuntimeDefault"
-    for field in ("sysctls", "seLinuxOptions", "windowsOptions", "appArmorProfile"):
-        if security.get(field):
-            yield f"{field} is set"
+    user = security.get("runAsUser")
+    wrong = {
+        "runAsNonRoot is not true": security.get("runAsNonRoot") is not True,
+        # An image whose user is a name would not start.
+        "runAsUser is not a number from 1000": not (isinstance(user, int) and user >= USERS_FROM),
+        "seccompProfile is not RuntimeDefault": security.get("seccompProfile") != {"type": "RuntimeDefault"},
+        "it has ephemeral containers": "ephemeralContainers" in spec,
+        # Ours:
+        "it gets a token of the cluster's API": spec.get("automountServiceAccountToken") is not False,
+        "other Services would write into its environment": spec.get("enableServiceLinks") is not False,
+        "it has no service account of its own": not spec.get("serviceAccountName"),
+    }
+    yield from (what for what, holds in wrong.items() if holds)
+    # The standard allows some values of some of these; we need none.
+    yield from (f"{field} is set" for field in ("hostNetwork", "hostPID", "hostIPC", "hostUsers") if field in spec)
+    yield from (f"{field} is set" for field in ("sysctls", "seLinuxOptions", "windowsOptions", "appArmorProfile") if security.get(field))
     for volume in spec.get("volumes", []):
         kinds = set(volume) - {"name"}
         if len(kinds) != 1 or not kinds <= VOLUMES:
             yield f"volume {volume['name']} is {sorted(kinds)}"
-    # Ours:
-    if spec.get("automountServiceAccountToken") is not False:
-        yield "it gets a token of the cluster's API"
-    if spec.get("enableServiceLinks") is not False:
-        yield "other Services would write into its environment"
-    if not spec.get("serviceAccountName"):
-        yield "it has no service account of its own"
 
 
 def _container(container: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
@@ -57,7 +50,16 @@ def _container(container: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterato
         yield "allowPrivilegeEscalation is not false"
     if security.get("capabilities") != {"drop": ["ALL"]}:
         yield "capabilities are not exactly: drop ALL"
-    for field in ("privileged", "procMount", "seLinuxOptions", "windowsOptions", "appArmorProfile", "runAsUser", "runAsNonRoot", "seccompProfile"):
+    for field in (
+        "privileged",
+        "procMount",
+        "seLinuxOptions",
+        "windowsOptions",
+        "appArmorProfile",
+        "runAsUser",
+        "runAsNonRoot",
+        "seccompProfile",
+    ):
         if field in security:
             yield f"{field} is set beside the pod's"
     if any("hostPort" in port for port in container.get("ports", [])):

@@ -254,7 +254,8 @@ resources:
 {{- $image := deepCopy (index . 0).Values.images.generator -}}
 {{- $own := (index . 1).image -}}
 {{- if or $own.repository $own.tag $own.digest -}}
-{{- $image = merge (dict "tag" "" "digest" "") $image -}}
+{{- $_ := set $image "tag" "" -}}
+{{- $_ := set $image "digest" "" -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $image (deepCopy $own)) -}}
 {{- end -}}
