@@ -12,7 +12,8 @@ from affinage.index.stores.exact import ExactStore
 from affinage.index.stores.lancedb import LanceStore
 from affinage.index.stores.protocol import Rights, Row, VectorStore
 from affinage.index.stores.weaviate import WeaviateStore
-from tests.support.weaviate import binary, running
+from tests.support.programs import required
+from tests.support.weaviate import SERVER, running
 
 DIMENSIONS = 16
 EVERYONE = Rights(frozenset({"everyone"}))
@@ -20,13 +21,13 @@ EVERYONE = Rights(frozenset({"everyone"}))
 
 @pytest.fixture(scope="module")
 def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    server = binary()
-    assert server is not None, "weaviate-server is not built: `make test-cluster` does it"
-    with running(server, tmp_path_factory.mktemp("weaviate")) as found:
+    with running(required(SERVER), tmp_path_factory.mktemp("weaviate")) as found:
         yield found
 
 
-@pytest.fixture(params=["exact", pytest.param("lancedb", marks=pytest.mark.integration), pytest.param("weaviate", marks=pytest.mark.cluster)])
+@pytest.fixture(
+    params=["exact", pytest.param("lancedb", marks=pytest.mark.integration), pytest.param("weaviate", marks=pytest.mark.cluster)]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
     if request.param == "weaviate":
         url, grpc = request.getfixturevalue("weaviate")
