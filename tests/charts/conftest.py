@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable, Iterator
 
 import helm_python
@@ -28,7 +30,13 @@ def chart() -> Iterator[helm_python.Chart]:
 def render(chart: helm_python.Chart) -> Render:
     """What the chart makes of the smallest values and these, by dotted name: `render({"gateway.replicas": 3})`."""
 
+    known: dict[str, Manifests] = {}
+
     def with_values(values: Values | None = None, *, release: str = "affinage") -> Manifests:
-        return rendered(chart, values or {}, release=release)
+        key = json.dumps([values, release], sort_keys=True)
+        if key not in known:
+            known[key] = rendered(chart, values or {}, release=release)
+        # A test may do what it wants with its own.
+        return copy.deepcopy(known[key])
 
     return with_values

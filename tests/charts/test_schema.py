@@ -32,7 +32,7 @@ REFUSED = [
     ({"declarations": {"sources": [{"kind": "folder"}]}}, "at '/declarations/sources/0': missing property 'name'"),
     ({"declarations": {"source": []}}, "at '/declarations': additional properties 'source' not allowed"),
     ({"networkPolicy.clients": [{}]}, "at '/networkPolicy/clients/0': minProperties: got 0, want 1"),
-    ({"networkPolicy.extraEgress.gateway": [{"ports": [{"port": 443}]}]}, "at '/networkPolicy/extraEgress/gateway/0': missing property 'to'"),
+    ({"networkPolicy.extraEgress.gateway": [{"ports": [{"port": 443}]}]}, "/extraEgress/gateway/0': missing property 'to'"),
     ({"networkPolicy.external": {"database": {"cidrs": ["db.example.org"]}}}, "at '/networkPolicy/external/database/cidrs/0'"),
     ({"monitoring.rules.availabilityTarget": 99.5}, "at '/monitoring/rules/availabilityTarget': exclusiveMaximum: got 99.5, want 1"),
     ({"monitoring.serviceMonitor.interval": 30}, "at '/monitoring/serviceMonitor/interval': got number, want string"),

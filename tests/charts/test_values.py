@@ -41,8 +41,10 @@ def leaves(schema: dict[str, Any], root: dict[str, Any], path: str = "") -> Iter
 
 
 def test_every_value_of_the_schema_stands_in_the_values(chart: helm_python.Chart) -> None:
+    values = yaml.safe_load("\n".join(LINES))
+
     def present(path: str) -> bool:
-        place: Any = yaml.safe_load("\n".join(LINES))
+        place: Any = values
         for part in path.split("."):
             if not isinstance(place, dict) or part not in place:
                 return False
