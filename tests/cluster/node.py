@@ -183,6 +183,7 @@ def _kubelet(plane: Plane, *, address: str, cgroup: str) -> dict[str, object]:
         "failSwapOn": False,
         "clusterDNS": [address],
         "clusterDomain": DOMAIN,
+        "resolvConf": "",  # the host's resolver is out of reach
         "podLogsDir": str(STATE / "pod-logs"),
         "makeIPTablesUtilChains": False,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%"},

@@ -14,15 +14,16 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 export AFFINAGE_NODE_CGROUP="affinage-$$"
-for controller in /sys/fs/cgroup/*/; do
-  [ -e "$controller/cgroup.procs" ] || continue
+controllers=(/sys/fs/cgroup/*/)
+[ ! -e /sys/fs/cgroup/cgroup.controllers ] || controllers=(/sys/fs/cgroup/)
+for controller in "${controllers[@]}"; do
   mkdir -p "$controller$AFFINAGE_NODE_CGROUP"
-  # A new cpuset is empty, and nothing can run in it.
+  # In version 1, a new cpuset is empty, and nothing can run in it.
   for file in cpuset.cpus cpuset.mems; do
     [ ! -e "$controller$file" ] || cat "$controller$file" > "$controller$AFFINAGE_NODE_CGROUP/$file"
   done
 done
-remove_cgroup() { find /sys/fs/cgroup/*/"$AFFINAGE_NODE_CGROUP" -depth -type d -exec rmdir {} + 2> /dev/null || true; }
+remove_cgroup() { find "${controllers[@]/%/$AFFINAGE_NODE_CGROUP}" -depth -type d -exec rmdir {} + 2> /dev/null || true; }
 trap remove_cgroup EXIT
 
 # Each step ends with the one before it, also when that is killed.
