@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import helm_python
 import pytest
 
-from tests.charts.rendering import CHART, Values, rendered
+from tests.charts.rendering import CHART, RELEASE, Values, rendered
 from tests.support.manifests import Manifests
 
 Render = Callable[..., Manifests]
@@ -32,7 +32,7 @@ def render(chart: helm_python.Chart) -> Render:
 
     known: dict[str, Manifests] = {}
 
-    def with_values(values: Values | None = None, *, release: str = "affinage") -> Manifests:
+    def with_values(values: Values | None = None, *, release: str = RELEASE) -> Manifests:
         key = json.dumps([values, release], sort_keys=True)
         if key not in known:
             known[key] = rendered(chart, values or {}, release=release)

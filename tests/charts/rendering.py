@@ -13,6 +13,7 @@ from tests.support.manifests import Manifests
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "affinage"
+RELEASE = "affinage"
 NAMESPACE = "tenant"
 Values = Mapping[str, Any]
 
@@ -55,15 +56,15 @@ def merged(base: Values, other: Values) -> dict[str, Any]:
     return out
 
 
-def texts(chart: helm_python.Chart, values: Values, *, release: str = "affinage") -> dict[str, str]:
+def texts(chart: helm_python.Chart, values: Values, *, release: str = RELEASE, namespace: str = NAMESPACE) -> dict[str, str]:
     """Each template's text by its path, after the schema, as in an installation."""
     given = dict(values)
     chart.validate_schema(given)
-    return {name.removeprefix("affinage/templates/"): text for name, text in chart.render(given, name=release, namespace=NAMESPACE).items()}
+    return {name.removeprefix("affinage/templates/"): text for name, text in chart.render(given, name=release, namespace=namespace).items()}
 
 
-def rendered(chart: helm_python.Chart, values: Values, *, release: str = "affinage") -> Manifests:
+def rendered(chart: helm_python.Chart, values: Values, *, release: str = RELEASE, namespace: str = NAMESPACE) -> Manifests:
     """The objects that the smallest values and `values` make."""
-    found = texts(chart, merged(smallest(), nested(values)), release=release)
+    found = texts(chart, merged(smallest(), nested(values)), release=release, namespace=namespace)
     objects = [one for name, text in found.items() if name.endswith(".yaml") for one in yaml.load_all(text, yaml.CSafeLoader) if one]
     return Manifests(objects)

@@ -112,7 +112,7 @@ def test_a_gpu_is_requested_as_it_is_limited_and_its_taint_tolerated(render: Ren
     for name, count in (("generator-big", 2), ("embedder", 1), ("worker", 4)):
         pod = render(values).pod("Deployment", f"affinage-{name}")
         resources = pod["containers"][0]["resources"]
-        assert resources["limits"][GPU] == resources["requests"][GPU] == count
+        assert resources["limits"][GPU] == resources["requests"][GPU] == str(count)
         assert pod["tolerations"] == [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
         bare = render({"generators": {"big": {"engine": "big"}}}).pod("Deployment", f"affinage-{name}")
         assert "tolerations" not in bare
@@ -176,6 +176,13 @@ def test_a_model_has_the_time_it_needs_to_load(render: Render, seconds: int, fai
         assert (probe["periodSeconds"], probe["failureThreshold"]) == (5, failures)
     # Helm waits for a Deployment until its own deadline: it must not be the shorter one.
     assert objects.one("Deployment", "affinage-generator-smollm2")["spec"]["progressDeadlineSeconds"] > seconds
+
+
+def test_null_removes_a_pool_whoever_named_it(render: Render) -> None:
+    objects = render({"generators": {"smollm2": None, "big": None, "small": {"engine": "small"}}})
+    assert {one["metadata"]["name"] for one in objects.all("Deployment") if "generator" in one["metadata"]["name"]} == {
+        "affinage-generator-small"
+    }
 
 
 def test_zero_is_a_value_of_a_pool_and_not_a_missing_one(render: Render) -> None:

@@ -122,7 +122,7 @@ rollingUpdate:
 {{- $resources := deepCopy (default dict .resources) -}}
 {{- if .gpus -}}
 {{- range $bound := list "requests" "limits" -}}
-{{- $_ := set $resources $bound (merge (dict "nvidia.com/gpu" (int $.gpus)) (default dict (index $resources $bound))) -}}
+{{- $_ := set $resources $bound (merge (dict "nvidia.com/gpu" (int $.gpus | toString)) (default dict (index $resources $bound))) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $resources -}}
@@ -213,7 +213,10 @@ readinessProbe:
 {{- define "affinage.generators" -}}
 {{- $pools := dict -}}
 {{- range $name, $given := .Values.generators -}}
-{{- $_ := set $pools $name (mergeOverwrite (include "affinage.generatorDefaults" $ | fromYaml) (deepCopy (default dict $given))) -}}
+{{- /* Helm takes a null away only where it hides a default of the chart. */}}
+{{- if not (kindIs "invalid" $given) -}}
+{{- $_ := set $pools $name (mergeOverwrite (include "affinage.generatorDefaults" $ | fromYaml) (deepCopy $given)) -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $pools -}}
 {{- end -}}

@@ -67,7 +67,7 @@ Rules of the network policies. A process may reach the addresses in its environm
       protocol: TCP
   to:
     {{- $models := list "embedder" }}
-    {{- range $name, $pool := .Values.generators }}
+    {{- range $name, $pool := include "affinage.generators" . | fromYaml }}
     {{- $models = append $models (printf "generator-%s" $name) }}
     {{- end }}
     {{- include "affinage.peers" (concat (list .) $models) | nindent 4 }}
