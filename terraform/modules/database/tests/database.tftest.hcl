@@ -7,7 +7,7 @@ variables {
   client_security_group_ids = { nodes = "sg-1" }
 }
 
-run "it_is_private_encrypted_and_kept" {
+run "it_is_private_encrypted_and_kept_without_a_password_written_down" {
   command = plan
 
   assert {
@@ -22,20 +22,10 @@ run "it_is_private_encrypted_and_kept" {
     condition     = [for parameter in aws_db_parameter_group.this.parameter : parameter.value if parameter.name == "rds.force_ssl"] == ["1"]
     error_message = "TLS is the only way in."
   }
-}
-
-run "no_password_is_written_down" {
-  command = plan
-
   assert {
     condition     = aws_db_instance.this.manage_master_user_password && aws_db_instance.this.password == null
     error_message = "AWS makes and keeps the password."
   }
-}
-
-run "only_named_groups_connect" {
-  command = plan
-
   assert {
     condition     = keys(aws_vpc_security_group_ingress_rule.clients) == ["nodes"] && aws_vpc_security_group_ingress_rule.clients["nodes"].referenced_security_group_id == "sg-1" && aws_vpc_security_group_ingress_rule.clients["nodes"].cidr_ipv4 == null
     error_message = "A rule names a security group and no range of addresses."

@@ -10,7 +10,7 @@ variables {
   prefix           = "affinage/"
 }
 
-run "named_service_accounts_of_one_namespace_may_take_the_role" {
+run "named_service_accounts_reach_their_folder_and_their_key_only" {
   command = plan
 
   assert {
@@ -21,11 +21,6 @@ run "named_service_accounts_of_one_namespace_may_take_the_role" {
     condition     = keys(jsondecode(aws_iam_role.this.assume_role_policy).Statement[0].Condition) == ["StringEquals"]
     error_message = "The trust compares exactly, without wildcards."
   }
-}
-
-run "it_reaches_its_folder_and_its_key_only" {
-  command = plan
-
   assert {
     condition     = [for statement in jsondecode(aws_iam_role_policy.this.policy).Statement : statement.Resource] == ["arn:aws:s3:::b", "arn:aws:s3:::b/affinage/*", "arn:aws:kms:eu-west-3:123456789012:key/k"]
     error_message = "Objects below the prefix, and one key."
