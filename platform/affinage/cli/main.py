@@ -14,6 +14,7 @@ from affinage.cli import (
     adapter,
     ask,
     base,
+    database,
     dataset,
     declare,
     demo,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("doctor")(health.doctor)
 app.command("apply")(declare.apply)
+app.add_typer(database.database, name="database")
 app.add_typer(source.sources, name="source")
 app.command("extract")(extract.extract)
 app.add_typer(index.index, name="index")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from affinage.answers.prompts import PromptArchive
     from affinage.serving.answering import Answering
+    from affinage.serving.controller import Controller
     from affinage.serving.sessions import Sessions
 
 __all__ = ["Affinage", "random_id", "utc_now"]
@@ -110,6 +111,18 @@ class Affinage(Adapters):
         for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
             if not engine.startswith(("http://", "https://")):
                 self._served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])
+
+    def controller(self) -> Controller:
+        """What the controller of this installation does, in order."""
+        from affinage.serving.controller import Controller, Duty
+
+        duties = (
+            Duty("moves", self.follow_moves),
+            Duty("champions", self.take_in_champions),
+            Duty("candidates", self.start_due_experiments),
+            Duty("experiments", self.look_at_experiments),
+        )
+        return Controller(self.database, duties, metrics=self.metrics, now=self.now)
 
     def release_models(self) -> None:
         """Give back the memory of loaded models; they are loaded again when they are needed."""

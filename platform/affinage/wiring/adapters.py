@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from affinage.engines.protocols import Generator
-from affinage.errors import RefusedError
+from affinage.errors import AffinageError, RefusedError
 from affinage.wiring.indexing import Indexing
 
 if TYPE_CHECKING:
     from affinage.answers.variant import Variant
+    from affinage.declarations.model import AssistantSpec
+    from affinage.experiments.operate import Evaluation as Look
+    from affinage.experiments.repository import Experiment
     from affinage.registry.moves import Move
     from affinage.registry.variants import StoredVariant
     from affinage.tuning.evaluate import Evaluation
     from affinage.tuning.run import TrainedAdapter
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Adapters(Indexing):
@@ -145,27 +151,82 @@ class Adapters(Indexing):
 
     def take_in_candidates(self) -> list[StoredVariant]:
         """Variants whose alias `candidate` somebody set in MLflow since the last look; the gate comes next."""
+        from affinage.registry.names import CANDIDATE
+
+        return self._for_each_assistant(lambda spec: self._take_in(spec, CANDIDATE))
+
+    def take_in_champions(self) -> list[Move]:
+        """Make variants serve whose alias `champion` somebody set in MLflow: a recorded override, never of verification."""
+        from affinage.registry.names import CHAMPION
+
+        def follow(spec: AssistantSpec) -> Move | None:
+            taken = self._take_in(spec, CHAMPION)
+            if taken is None:
+                return None
+            reason = f"The alias champion was set to version {taken.model_version} in MLflow."
+            return self.promote_variant(taken.variant_id, actor="registry", reason=reason)
+
+        return self._for_each_assistant(follow)
+
+    def _take_in(self, spec: AssistantSpec, alias: str) -> StoredVariant | None:
         from affinage.answers.answer import EXTRACTIVE
-        from affinage.declarations.repository import list_assistants
-        from affinage.registry.follow import sync_aliases
+        from affinage.registry.follow import sync_alias
         from affinage.tuning.register import current_variant
+
+        if self.settings.registry_url is None and not (self.settings.home / "mlflow.db").exists():
+            return None  # nobody has registered anything; looking would make the registry
+        digest = None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine)
+        return sync_alias(
+            self.database,
+            self.registry,
+            alias=alias,
+            organisation=spec.organisation,
+            current=current_variant(self.database, spec, base_digest=digest),
+            base_of=partial(self._base_for, spec.engine),
+            now=self.now,
+            new_id=self.new_id,
+        )
+
+    def start_due_experiments(self) -> list[Experiment]:
+        """Put each candidate before users that passed the gate and waits for its turn."""
+        from affinage.declarations.repository import get_assistant
+        from affinage.experiments.due import due_candidates
+        from affinage.experiments.operate import start_experiment
+
+        def start(due: tuple[str, str]) -> Experiment:
+            assistant, candidate = due
+            with self.database.read() as connection:
+                rollout = get_assistant(connection, assistant).rollout
+            return start_experiment(
+                self.database, assistant=assistant, candidate=candidate, rollout=rollout, now=self.now, new_id=self.new_id
+            )
+
+        with self.database.read() as connection:
+            waiting = due_candidates(connection)
+        return _for_each(waiting, start)
+
+    def look_at_experiments(self) -> list[Look]:
+        """Look at the evidence of every experiment that has not ended, and do what follows from it."""
+        from affinage.experiments.operate import evaluate_experiment
+        from affinage.experiments.repository import list_experiments
+
+        def look(experiment: Experiment) -> Look:
+            return evaluate_experiment(
+                self.database, experiment_id=experiment.experiment_id, now=self.now, new_id=self.new_id, metrics=self.metrics
+            )
+
+        with self.database.read() as connection:
+            live = list_experiments(connection, live=True)
+        looks = _for_each(live, look)
+        self.follow_moves()
+        return looks
+
+    def _for_each_assistant(self, look: Callable[[AssistantSpec], T | None]) -> list[T]:
+        from affinage.declarations.repository import list_assistants
 
         with self.database.read() as connection:
             declared = list_assistants(connection)
-        found = []
-        for spec in declared:
-            current = current_variant(self.database, spec, base_digest=None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine))
-            taken = sync_aliases(
-                self.database,
-                self.registry,
-                organisation=spec.organisation,
-                current=current,
-                base_of=partial(self._base_for, spec.engine),
-                now=self.now,
-                new_id=self.new_id,
-            )
-            found += [taken] if taken is not None else []
-        return found
+        return _for_each(declared, look)
 
     def release_variant(self, variant_id: str) -> StoredVariant:
         """The variant that can serve: an embedder's adapter gets index generations with its vectors first."""
@@ -203,3 +264,19 @@ class Adapters(Indexing):
         from affinage.registry.follow import finish_moves
 
         return finish_moves(self.database, self.registry, now=self.now)
+
+
+def _for_each(things: Iterable[S], do: Callable[[S], T | None]) -> list[T]:
+    """What `do` gives, without None; the first failure is raised when every thing has had its turn."""
+    given: list[T] = []
+    failures: list[AffinageError] = []
+    for thing in things:
+        try:
+            one = do(thing)
+        except AffinageError as error:
+            failures.append(error)
+            continue
+        given += [one] if one is not None else []
+    if failures:
+        raise failures[0]
+    return given
