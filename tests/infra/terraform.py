@@ -75,7 +75,7 @@ class Terraform:
             shutil.copytree(self.folder / of / providers, self.folder / root / providers, symlinks=True)
             shutil.copy(self.folder / of / ".terraform.lock.hcl", self.folder / root)
 
-    def outputs(self, root: str) -> dict[str, Any]:
+    def outputs(self, root: str, *arguments: str) -> dict[str, Any]:
         """The applied outputs, by name."""
-        read = json.loads(self.run(root, "output", "-json").stdout)
+        read = json.loads(self.run(root, "output", "-json", *arguments).stdout)
         return {name: output["value"] for name, output in read.items()}

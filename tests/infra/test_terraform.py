@@ -108,7 +108,7 @@ def test_the_chart_takes_the_smallest_example(existing_cluster: dict[str, Any]) 
     jsonschema.Draft202012Validator(schema).validate(existing_cluster["values"])
     defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     assert set(defaults) - {"global"} == CHART_KEYS
-    assert {"url": defaults["database"]["key"], "api-key": defaults["vectors"]["key"]} == {"url": "url", "api-key": "api-key"}
+    assert existing_cluster["secrets"]["affinage-database"] == [defaults["database"]["key"]]
 
 
 @pytest.mark.skipif(not (CHART / "values.schema.json").is_file(), reason="this checkout has no chart")
@@ -153,11 +153,20 @@ def test_the_chart_renders_everything_that_terraform_can_say(terraform: Terrafor
     given.write_text(json.dumps(everything), encoding="utf-8")
     state = terraform.folder / "everything.tfstate"
     terraform.run(root, "apply", "-auto-approve", "-no-color", f"-var-file={given}", f"-state={state}")
-    values = json.loads(terraform.run(root, "output", "-json", f"-state={state}", "values").stdout)
+    outputs = terraform.outputs(root, f"-state={state}")
+    values = outputs["values"]
     with helm.Chart.load(CHART) as chart:
         chart.validate_schema(values)
-        manifests = "\n---\n".join(chart.render(values, name="affinage", namespace="affinage").values())
+        manifests = "\n---\n".join(
+            text for name, text in chart.render(values, name="affinage", namespace="affinage").items() if name.endswith(".yaml")
+        )
         pools = chart.merge_values(values)["generators"]
+    accounts = [
+        one for one in yaml.safe_load_all(manifests) if one and one["kind"] == "ServiceAccount" and one["metadata"].get("annotations")
+    ]
+    assert outputs["service_account"] in {
+        one["metadata"]["name"] for one in accounts if "example.org/role" in one["metadata"]["annotations"]
+    }
     assert "registry.example.org/other@sha256:" + "0" * 64 in manifests
     assert "claimName: weights" in manifests
     assert {name for name, pool in pools.items() if pool} == {"small", "large"}

@@ -30,7 +30,7 @@ check "servers_ask_for_a_password" {
 check "blobs_are_reachable" {
   assert {
     condition     = (var.secrets.blobs != null) != (length(var.service_account_annotations) > 0)
-    error_message = "Exactly one way to S3: a Secret in secrets.blobs, or a role in service_account_annotations. With both the Secret wins; with none the pods rely on what the node gives them."
+    error_message = "Exactly one way to S3: a Secret in secrets.blobs, or a role in service_account_annotations. With both the chart refuses or the Secret wins; with none the pods rely on what the node gives them."
   }
 }
 

@@ -8,6 +8,11 @@ output "secrets" {
   value       = module.chart_values.secrets
 }
 
+output "service_account" {
+  description = "Service account of gateway, controller and workers, for a cloud that gives it a role."
+  value       = module.chart_values.service_account
+}
+
 output "values" {
   description = "Values of the chart helm/affinage."
   value       = module.chart_values.values

@@ -14,7 +14,7 @@ output "secrets" {
 
 output "service_account" {
   description = "Service account of gateway, controller and workers, for a cloud's trust."
-  value       = "${var.release.name}-affinage"
+  value       = "${var.release.name}-platform"
 }
 
 output "values" {

@@ -111,6 +111,14 @@ variable "generators" {
     error_message = "A pool's engine is what assistants declare: \"package:smollm2\", \"base:NAME\" or a folder below \"/weights\". An engine at an address needs no pool: name its host in gateway_egress_hosts."
   }
   validation {
+    condition     = length(distinct([for pool in coalesce(var.generators, {}) : pool.engine])) == length(coalesce(var.generators, {}))
+    error_message = "Two pools serve one engine, and an assistant names only the engine: remove a pool, or give it another engine."
+  }
+  validation {
+    condition     = alltrue([for pool in coalesce(var.generators, {}) : startswith(pool.engine, "/") ? startswith(pool.engine, "/weights/") && pool.weights_claim != null : true])
+    error_message = "An engine that is a folder lies below \"/weights/\", on the volume of the pool's weights_claim."
+  }
+  validation {
     condition     = alltrue([for pool in coalesce(var.generators, {}) : !contains(concat(keys(try(pool.resources.limits, {})), keys(try(pool.resources.requests, {}))), "nvidia.com/gpu")])
     error_message = "Give a pool's GPUs by `gpus`, not in `resources`: the chart then also tolerates the taint of GPU nodes."
   }

@@ -16,8 +16,8 @@ variable "kubernetes_version" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^1\\.(2[9]|[3-9][0-9])$", var.kubernetes_version))
-    error_message = "Write a minor version from \"1.29\" on, for example \"1.33\"."
+    condition     = can(regex("^1\\.[3-9][0-9]$", var.kubernetes_version))
+    error_message = "Write a minor version from \"1.30\" on, for example \"1.33\"."
   }
 }
 

@@ -147,7 +147,7 @@ run "secrets_are_listed_with_what_they_hold" {
     error_message = "A Secret that serves two purposes is listed once, with the keys of both."
   }
   assert {
-    condition     = output.service_account == "prod-affinage" && strcontains(output.install, "helm upgrade --install prod helm/affinage --namespace ia ")
+    condition     = output.service_account == "prod-platform" && strcontains(output.install, "helm upgrade --install prod helm/affinage --namespace ia ")
     error_message = "The release's name and namespace are in what is installed."
   }
 }
@@ -258,6 +258,26 @@ run "an_engine_at_an_address_is_no_pool" {
 
   variables {
     generators = { far = { engine = "https://models.example.org/v1" } }
+  }
+
+  expect_failures = [var.generators]
+}
+
+run "two_pools_of_one_engine_are_refused" {
+  command = plan
+
+  variables {
+    generators = { a = { engine = "base:large" }, b = { engine = "base:large" } }
+  }
+
+  expect_failures = [var.generators]
+}
+
+run "a_folder_without_a_volume_is_refused" {
+  command = plan
+
+  variables {
+    generators = { large = { engine = "/weights/large" } }
   }
 
   expect_failures = [var.generators]
