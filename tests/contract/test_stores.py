@@ -26,7 +26,9 @@ def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, in
         yield found
 
 
-@pytest.fixture(params=["exact", pytest.param("lancedb", marks=pytest.mark.integration), pytest.param("weaviate", marks=pytest.mark.cluster)])
+@pytest.fixture(
+    params=["exact", pytest.param("lancedb", marks=pytest.mark.integration), pytest.param("weaviate", marks=pytest.mark.cluster)]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
     if request.param == "weaviate":
         url, grpc = request.getfixturevalue("weaviate")

@@ -22,7 +22,8 @@ from affinage.serving.documents import document_routes
 from affinage.serving.feedback import feedback_routes
 from affinage.serving.health import health_routes
 from affinage.serving.openapi import openapi_route
-from affinage.serving.parts import Parts, json_response
+from affinage.serving.parts import Parts
+from affinage.serving.responses import json_response
 from affinage.serving.search import search_routes
 
 log = logging.getLogger("affinage.serving")
