@@ -179,7 +179,9 @@ class OpenAIServer:
         hint = "Try again later." if again else "Check the model's name and the length of the question."
         kind = UnavailableError if status == _HTTP_UNAVAILABLE else DependencyError
         message = f"`{self.root}` answered with status {status}{f': {reason}' if reason else '.'}"
-        return kind("engine", message, hint="" if reason else hint, retryable=again)
+        error = kind("engine", message, hint="" if reason else hint, retryable=again)
+        error.fields["status"] = status
+        return error
 
 
 def _body(request: GenerationRequest, model: str) -> dict[str, Any]:
