@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,14 +33,16 @@ MAX_ADAPTERS = 4
 """Each is a whole graph of 90 MB in memory and on disk: the adapter is merged in."""
 _SECONDS = 300.0
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+Texts = Annotated[
+    list[Text], Field(min_length=1, max_length=MAX_TEXTS), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
+]
 
 
 class EmbeddingsBody(Body):
     """`POST /v1/embeddings`."""
 
     model: str
-    input: Text | Texts
+    input: Texts
     encoding_format: Literal["float", "base64"] = "float"
 
 
@@ -48,7 +50,7 @@ class TokensBody(Body):
     """`POST /v1/tokens`."""
 
     model: str
-    input: Text | Texts
+    input: Texts
 
 
 class EmbedderService:
@@ -105,9 +107,9 @@ class EmbedderService:
         route = self._inference.route
         return self._inference.app(
             [
-                route("/v1/models", self._models, method="GET"),
-                route("/v1/embeddings", self._embeddings),
-                route("/v1/tokens", self._tokens),
+                route("/v1/models", self._models, "GET"),
+                route("/v1/embeddings", self._embeddings, "POST"),
+                route("/v1/tokens", self._tokens, "POST"),
                 *adapter_routes(self._inference, shelf=lambda: self._shelf, pool=self._pool),
             ]
         )
@@ -128,7 +130,7 @@ class EmbedderService:
 
     async def _embeddings(self, request: Request) -> Response:
         body = await parsed(request, EmbeddingsBody, limit_bytes=MAX_BODY_BYTES)
-        embedder, texts = self._embedder(body.model), _texts(body.input)
+        embedder, texts = self._embedder(body.model), body.input
         vectors, tokens = await self._pool.run(lambda: (embedder.embed(texts), sum(map(embedder.count_tokens, texts))))
         self._metrics.batch_rows.observe(len(texts))
         self._metrics.tokens.labels(direction="input").inc(tokens)
@@ -145,7 +147,7 @@ class EmbedderService:
 
     async def _tokens(self, request: Request) -> Response:
         body = await parsed(request, TokensBody, limit_bytes=MAX_BODY_BYTES)
-        embedder, texts = self._embedder(body.model), _texts(body.input)
+        embedder, texts = self._embedder(body.model), body.input
         counts = await self._pool.run(lambda: [embedder.count_tokens(text) for text in texts])
         return json_response({"model": body.model, "tokens": counts, "affinage": _facts(embedder)})
 
@@ -158,10 +160,6 @@ class EmbedderService:
 
 def _facts(embedder: Embedder) -> dict[str, Any]:
     return {"digest": embedder.fingerprint, "dimensions": embedder.dimensions, "max_tokens": embedder.max_tokens}
-
-
-def _texts(given: str | list[str]) -> list[str]:
-    return [given] if isinstance(given, str) else given
 
 
 def _encoded(vector: NDArray[np.float32], form: str) -> str | list[float]:

@@ -148,9 +148,9 @@ class GeneratorService:
         route = self._inference.route
         return self._inference.app(
             [
-                route("/v1/models", self._models, method="GET"),
-                route("/v1/chat/completions", self._chat),
-                route("/v1/log_probabilities", self._log_probabilities),
+                route("/v1/models", self._models, "GET"),
+                route("/v1/chat/completions", self._chat, "POST"),
+                route("/v1/log_probabilities", self._log_probabilities, "POST"),
                 *adapter_routes(self._inference, shelf=lambda: self._shelf, pool=self._pool),
             ]
         )

@@ -35,6 +35,7 @@ class Body(BaseModel):
 
 
 B = TypeVar("B", bound=Body)
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -62,9 +63,9 @@ class Inference:
 
     def app(self, routes: list[Route]) -> Starlette:
         """The ASGI application: `routes`, the metrics, and an OpenAI-shaped 404 below `/v1`."""
-        return Starlette(routes=[*routes, Route("/metrics", self._metrics), self.route("/v1/{path:path}", _no_route, method=None)])
+        return Starlette(routes=[*routes, Route("/metrics", self._metrics), self.route("/v1/{path:path}", _no_route, *_METHODS)])
 
-    def route(self, path: str, handler: Handler, *, method: str | None = "POST") -> Route:
+    def route(self, path: str, handler: Handler, *methods: str) -> Route:
         """A route that is answered when the engine is ready; whatever goes wrong becomes an OpenAI-shaped error."""
 
         async def endpoint(request: Request) -> Response:
@@ -80,7 +81,7 @@ class Inference:
                 ended(response.status_code)
             return response
 
-        return Route(path, endpoint, methods=None if method is None else [method])
+        return Route(path, endpoint, methods=methods)
 
     async def _answer(self, request: Request, handler: Handler) -> Response:
         try:
@@ -165,5 +166,5 @@ def unknown_model(name: str) -> UnknownObjectError:
     return error
 
 
-async def _no_route(_request: Request) -> Response:
-    raise UnknownObjectError("route", _request.url.path, hint="The README lists the routes.")
+async def _no_route(request: Request) -> Response:
+    raise UnknownObjectError("route", f"{request.method} {request.url.path}", hint="The README lists the routes.")

@@ -161,7 +161,7 @@ def adapter_routes(inference: Inference, *, shelf: Callable[[], Shelf], pool: Po
         return json_response({"name": name})
 
     path = "/v1/adapters/{name}"
-    return [inference.route(path, put, method="PUT"), inference.route(path, delete, method="DELETE")]
+    return [inference.route(path, put, "PUT"), inference.route(path, delete, "DELETE")]
 
 
 def models_response(facts: Mapping[str, Mapping[str, Any]]) -> Response:
