@@ -75,6 +75,7 @@ class TransformersGenerator:
     @cached_property
     def _model(self) -> Any:
         import torch  # noqa: PLC0415
+        from safetensors import SafetensorError  # noqa: PLC0415
         from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
         torch.set_num_threads(self._threads)
@@ -82,7 +83,7 @@ class TransformersGenerator:
             model = AutoModelForCausalLM.from_pretrained(
                 self.folder, dtype=getattr(torch, self._precision), local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise _unreadable(self.folder, error) from error
         return model.eval().requires_grad_(False)
 

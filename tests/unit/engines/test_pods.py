@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from urllib.parse import urlsplit
@@ -167,8 +169,6 @@ def test_a_pod_that_joins_is_seen_after_a_while(stack: ExitStack) -> None:
 
 
 def test_an_ageing_picture_is_renewed_while_it_serves(fleet: Fleet) -> None:
-    import time
-
     fleet.pool.generate([ask()])
     fleet.servers[0].adapters[ADAPTER] = fleet.servers[1].adapters[ADAPTER] = "here"
     fleet.now += REFRESH_SECONDS + 1
@@ -178,9 +178,13 @@ def test_an_ageing_picture_is_renewed_while_it_serves(fleet: Fleet) -> None:
     assert fleet.pool.adapters() == [ADAPTER]
 
 
-def test_nobody_there_is_retryable() -> None:
+def test_nobody_there_is_retryable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_args: object, **_options: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(DependencyError) as caught:
-        GeneratorPool("base", Pods("http://no-such-name.invalid:1")).generate([ask()])
+        GeneratorPool("base", Pods("http://pods:1")).generate([ask()])
     assert caught.value.retryable
     with pytest.raises(DependencyError) as caught:
         GeneratorPool("base", Pods("http://pods:1", resolver=lambda _host, _port: [])).adapters()
