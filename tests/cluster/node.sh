@@ -18,17 +18,17 @@ if [ "$(id -u)" != 0 ] || ! "${namespaces[@]}" ip link add node0 type bridge; th
   exit 0
 fi
 
-export AFFINAGE_NODE_CGROUP="affinage-$$"
+export NODE_CGROUP="affinage-$$"
 controllers=(/sys/fs/cgroup/*/)
 [ ! -e /sys/fs/cgroup/cgroup.controllers ] || controllers=(/sys/fs/cgroup/)
 for controller in "${controllers[@]}"; do
-  mkdir -p "$controller$AFFINAGE_NODE_CGROUP"
+  mkdir -p "$controller$NODE_CGROUP"
   # In version 1, a new cpuset is empty, and nothing can run in it.
   for file in cpuset.cpus cpuset.mems; do
-    [ ! -e "$controller$file" ] || cat "$controller$file" > "$controller$AFFINAGE_NODE_CGROUP/$file"
+    [ ! -e "$controller$file" ] || cat "$controller$file" > "$controller$NODE_CGROUP/$file"
   done
 done
-remove_cgroup() { find "${controllers[@]/%/$AFFINAGE_NODE_CGROUP}" -depth -type d -exec rmdir {} + 2> /dev/null || true; }
+remove_cgroup() { find "${controllers[@]/%/$NODE_CGROUP}" -depth -type d -exec rmdir {} + 2> /dev/null || true; }
 trap remove_cgroup EXIT
 
 # shellcheck disable=SC2016  the inner shell expands these
@@ -43,6 +43,6 @@ trap remove_cgroup EXIT
   ip route add default dev node0 src "$0"
   sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
   # Not exec: this shell is the first process of its namespace and collects the orphans.
-  export AFFINAGE_NODE_ADDRESS="$0"
+  export NODE_ADDRESS="$0"
   "$@"
 ' 10.10.0.1 "$@"
