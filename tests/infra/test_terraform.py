@@ -75,15 +75,18 @@ def test_providers_and_state_are_declared_in_environments_only() -> None:
 
 def test_no_variable_and_no_output_holds_a_secret() -> None:
     """Secrets go by name; so nothing needs to be marked sensitive, and nothing is hidden in a state."""
-    for file in FOLDER.rglob("*.tf"):
+    for file in FOLDER.glob("*/*/*.tf"):
         text = file.read_text(encoding="utf-8")
         assert not re.search(r"^\s*sensitive\s*=", text, re.MULTILINE), file
         for name in re.findall(r'^(?:variable|output) "(\w+)"', text, re.MULTILINE):
             assert not re.search(r"password|token|credential|api_key|private_key", name), f"{file}: {name}"
-    assert not list(FOLDER.rglob(".terraform.lock.hcl")), "the lock names where its maker's providers came from"
+    # A lock file names where its maker's providers came from.
+    assert ".terraform.lock.hcl" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 
 
-def test_configuration_is_formatted(terraform: Terraform) -> None:
+def test_configuration_and_examples_are_formatted(terraform: Terraform) -> None:
+    for root in ROOTS:
+        (terraform.folder / root / "example.tfvars").write_text(example(root), encoding="utf-8")
     ended = terraform.run(".", "fmt", "-check", "-recursive", "-diff", check=False)
     assert ended.returncode == 0, ended.stdout
 
@@ -220,6 +223,17 @@ def test_the_environment_of_aws_keeps_its_promises(aws: Terraform) -> None:
     aws.initialise(AWS)
     aws.run(AWS, "validate", "-no-color")  # with all modules
     assert 'run "smallest"... pass' in aws.run(AWS, "test", "-no-color").stdout
+
+
+def test_the_examples_of_the_modules_fit_together(aws: Terraform) -> None:
+    """One configuration of them all: what one gives is what the next takes."""
+    root = "environments/examples"
+    (aws.folder / root).mkdir()
+    provider = 'provider "aws" {\n  region = "eu-west-3"\n}\n'
+    modules = [example(module) for module in ROOTS if module.startswith("modules/")]
+    (aws.folder / root / "main.tf").write_text("\n".join([provider, *modules]), encoding="utf-8")
+    aws.initialise(root)
+    aws.run(root, "validate", "-no-color")
 
 
 @pytest.mark.parametrize("root", [root for root in WITH_AWS if root != AWS])
