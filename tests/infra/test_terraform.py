@@ -183,6 +183,11 @@ def test_the_chart_renders_everything_that_terraform_can_say(terraform: Terrafor
             {"registry": "https://me:hunter2@mlflow.example.org"},
             "No user or password inside an address: correct endpoints.registry",
         ),
+        (
+            "endpoints",
+            {"registry": "https://mlflow.example.org?token=hunter2"},
+            'Write addresses as "https://HOST:PORT/PATH", without query',
+        ),
         ("endpoints", {"vectors": "http://weaviate.weaviate.svc"}, 'Begin with "https://": endpoints.vectors'),
         ("endpoints", {"prefect": "ftp://hunter2.example.org"}, 'Begin with "https://": endpoints.prefect'),
         (
