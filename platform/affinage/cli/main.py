@@ -25,6 +25,7 @@ from affinage.cli import (
     health,
     index,
     lineage,
+    rollout,
     search,
     serve,
     source,
@@ -59,6 +60,7 @@ app.command("forget")(lineage.forget)
 app.add_typer(lineage.users, name="user")
 app.add_typer(serve.serve, name="serve")
 app.command("up")(serve.up)
+app.add_typer(rollout.rollouts, name="rollout")
 app.add_typer(directory.keys, name="key")
 app.add_typer(directory.groups, name="group")
 
