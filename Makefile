@@ -105,9 +105,11 @@ demo: setup ## The whole loop on this machine; DOCS=folder runs it on your own d
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 lock: ## Resolve the dependencies again.
 	echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements/uv.txt -
-	$(COMPILE) --extra gateway --extra index --override requirements/overrides-no-torch.txt -o requirements/gateway.txt
-	$(COMPILE) --extra index --extra registry --extra flows --override requirements/overrides-no-torch.txt -o requirements/flows.txt
-	$(COMPILE) --extra index --extra registry --extra tuning --override requirements/overrides.txt -o requirements/tuning.txt
+	$(COMPILE) --extra gateway --extra index --extra weaviate --override requirements/overrides-no-torch.txt -o requirements/gateway.txt
+	$(COMPILE) --extra index --extra weaviate --extra registry --extra flows --extra gateway --override requirements/overrides-no-torch.txt -o requirements/flows.txt
+	$(COMPILE) --extra index --extra services --override requirements/overrides-no-torch.txt -o requirements/embedder.txt
+	$(COMPILE) --extra index --extra services --extra tuning --override requirements/overrides.txt -o requirements/generator.txt
+	$(COMPILE) --extra index --extra weaviate --extra registry --extra flows --extra gateway --extra tuning --override requirements/overrides.txt -o requirements/worker.txt
 	$(COMPILE) --all-extras --override requirements/overrides.txt -o requirements/dev.txt
 	@! grep -nE 'https?://' requirements/*.txt
 
