@@ -16,8 +16,11 @@ GO_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/affinage/cluster
 go_program = $(GO_CACHE)/$(1)-$(shell cat $(sort $(wildcard tests/cluster/$(1)/go.* tests/cluster/$(1)/*.go)) | sha256sum | cut -c1-16)/$(2)
 KUBERNETES := $(call go_program,bin,kubernetes)
 KWOK := $(call go_program,kwok,kwok)
+COREDNS := $(call go_program,coredns,coredns)
+PAUSE := $(call go_program,pause,pause)
 WEAVIATE := $(call go_program,weaviate,weaviate-server)
-GO_PROGRAMS := $(KUBERNETES) $(KWOK) $(WEAVIATE)
+GO_PROGRAMS := $(KUBERNETES) $(KWOK) $(COREDNS) $(PAUSE) $(WEAVIATE)
+ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
 .PHONY: help setup browser check test cluster-bin test-cluster demo lock clean
 
@@ -48,10 +51,21 @@ check: setup ## Style, types and the direction of imports.
 test: setup browser ## All tests but those of `test-cluster`.
 	$(BIN)/pytest -m "not cluster"
 
-cluster-bin: $(GO_PROGRAMS) ## Build the servers of the cluster's tests from pinned Go modules; install promtool where this machine allows it.
-	@if ! command -v promtool > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
-		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends prometheus > /dev/null; \
+cluster-bin: $(GO_PROGRAMS) ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
+	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! { command -v promtool && command -v containerd && command -v nft; } > /dev/null; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
+			prometheus containerd runc containernetworking-plugins nftables iproute2 procps > /dev/null; \
 	fi
+	@if command -v apt-get > /dev/null && [ ! -e $(ROOTFS) ]; then $(MAKE) --no-print-directory $(ROOTFS); fi
+
+# The files of an image with Python, from Debian's packages.
+$(ROOTFS):
+	rm -rf $(@D).part && mkdir -p $(@D).part/packages $(@D)
+	cd $(@D).part/packages && apt-get -qq -o APT::Sandbox::User=root download $$(cat $(CURDIR)/tests/cluster/rootfs.txt)
+	for package in $(@D).part/packages/*.deb; do dpkg-deb --extract $$package $(@D).part/root; done
+	tar --sort=name --owner=0 --group=0 --numeric-owner --exclude=./usr/share/doc --exclude=./usr/share/man -cf $@.part -C $(@D).part/root .
+	rm -r $(@D).part
+	mv $@.part $@
 
 # Go compiles anew for another CGO_ENABLED or -trimpath: all programs use the same.
 $(GO_PROGRAMS):
@@ -71,12 +85,18 @@ $(KUBERNETES): LINK := -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
 $(KWOK): MODULE := kwok
 $(KWOK): PACKAGE := sigs.k8s.io/kwok/cmd/kwok
+$(COREDNS): MODULE := coredns
+$(COREDNS): PACKAGE := github.com/coredns/coredns
+$(PAUSE): MODULE := pause
+$(PAUSE): PACKAGE := .
 $(WEAVIATE): MODULE := weaviate
 $(WEAVIATE): PACKAGE := github.com/weaviate/weaviate/cmd/weaviate-server
 
 empty :=
-test-cluster: setup cluster-bin ## What needs the servers of a cluster.
-	AFFINAGE_CLUSTER_BIN=$(subst $(empty) ,:,$(dir $(GO_PROGRAMS))) $(BIN)/pytest -m cluster
+test-cluster: export AFFINAGE_CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
+test-cluster: setup cluster-bin ## What needs the servers of a cluster; as root also what needs a real node.
+	$(BIN)/pytest -m "cluster and not node"
+	tests/cluster/node.sh $(BIN)/pytest -m node
 
 demo: setup ## The whole loop on this machine; DOCS=folder runs it on your own documents.
 	$(BIN)/affinage demo $(if $(DOCS),--docs "$(DOCS)")

@@ -70,6 +70,25 @@ def give_back_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent is gone (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def give_up(*, supervised: bool) -> None:
+    """End this process, which cannot do its work, at once.
+
+    Parameters
+    ----------
+    supervised
+        Its parent does nothing but run it, and would start it again and again while callers wait: end the parent first.
+    """
+    if supervised:
+        os.kill(os.getppid(), signal.SIGTERM)
+    os._exit(1)
+
+
 def _become(parent: int, command: list[str]) -> None:
     """Ask the kernel to end this process with `parent`, then turn into `command`."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

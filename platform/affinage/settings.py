@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from affinage.errors import ConfigurationError
 
@@ -51,6 +51,14 @@ class Settings(BaseModel):
     """Folders below which folder sources may lie. Empty: anywhere (one machine, one user)."""
     egress_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
     """Hosts that an assistant's engine endpoint may name."""
+    embedder_url: str | None = None
+    """The embedder's service, `http://HOST:PORT`, with all pods behind that name; default: in this process."""
+    generators: tuple[str, ...] = ()
+    """Engines that are served elsewhere, `ENGINE=http://HOST:PORT` each; the others run in this process."""
+    generator_engine: str = "package:smollm2"
+    """What a generator's service serves: the packaged model, or a folder with weights."""
+    generator_precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """Arithmetic of a generator's service; float32 where the processor has no bf16 instructions."""
     gateway_host: str = "127.0.0.1"
     gateway_port: int = Field(default=8400, ge=0, le=65535)
     metrics_port: int = Field(default=8401, ge=0, le=65535)
@@ -58,6 +66,20 @@ class Settings(BaseModel):
     """Threads of one model session; 0: one for each core of this process."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+
+    @field_validator("generators")
+    @classmethod
+    def _entries(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            engine, _, url = entry.partition("=")
+            if not engine or not url.startswith("http://"):
+                raise ValueError(f"`{entry}` is not ENGINE=http://HOST:PORT")
+        return entries
+
+    @property
+    def generator_urls(self) -> dict[str, str]:
+        """Address of each engine that is served elsewhere."""
+        return {engine: url for engine, _, url in (entry.partition("=") for entry in self.generators)}
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -20,6 +20,9 @@ OVERHEAD_BUCKETS_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 # From a run in which nothing changed to a first build.
 SYNC_BUCKETS_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 
+# A batch has at most 32 rows in the generator, and a request at most 256 texts in the embedder.
+BATCH_BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
 
 class Metrics:
     """All metrics of one process."""
@@ -83,6 +86,27 @@ class Metrics:
         self.controller_duty_failures = Counter(
             "affinage_controller_duty_failures_total", "Duties of the controller that failed, by name.", ["duty"], registry=r
         )
+
+
+class EngineMetrics:
+    """Metrics of one engine's service: `embedder` or `generator`."""
+
+    def __init__(self, service: str, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        r, prefix = self.registry, f"affinage_{service}"
+        self.requests = Counter(f"{prefix}_requests_total", "Requests by route and status.", ["route", "status"], registry=r)
+        self.request_duration = Histogram(
+            f"{prefix}_request_duration_seconds",
+            "From request to last byte.",
+            ["route"],
+            buckets=LATENCY_BUCKETS_SECONDS,
+            registry=r,
+        )
+        self.inflight = Gauge(f"{prefix}_inflight", "Requests being answered, streams included.", registry=r)
+        self.tokens = Counter(f"{prefix}_tokens_total", "Tokens by direction (input, output).", ["direction"], registry=r)
+        self.adapters = Gauge(f"{prefix}_adapters", "Adapters that are loaded.", registry=r)
+        self.ready = Gauge(f"{prefix}_ready", "1 when the weights are loaded and have answered once.", registry=r)
+        self.batch_rows = Histogram(f"{prefix}_batch_rows", "Requests or texts answered together.", buckets=BATCH_BUCKETS_ROWS, registry=r)
 
 
 class JsonFormatter(logging.Formatter):

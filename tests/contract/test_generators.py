@@ -1,4 +1,4 @@
-"""Every generator keeps the same promises: the model in this process, and the one behind an HTTP endpoint."""
+"""Every generator keeps the same promises: in this process, behind an HTTP endpoint, and as a service of several pods."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from affinage.engines.endpoint import Endpoint
+from affinage.engines.pods import Pods
+from affinage.engines.pool import GeneratorPool
 from affinage.engines.protocols import GenerationRequest, Generator, Message
 from affinage.engines.transformers import TransformersGenerator
 from affinage.errors import UnknownObjectError
 from tests.support.openai_server import serve_openai
+from tests.support.services import Service, serve
 from tests.support.tiny_llama import write_tiny_adapter, write_tiny_llama
 
 
@@ -26,10 +29,23 @@ def adapter_folders(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return write_tiny_adapter(tiny, folder / "one", seed=1), write_tiny_adapter(tiny, folder / "two", seed=2)
 
 
-@pytest.fixture(params=["transformers", "endpoint"])
+@pytest.fixture(scope="module")
+def service(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A pod."""
+    folder = tmp_path_factory.mktemp("generator")
+    with serve("generator", folder, AFFINAGE_GENERATOR_ENGINE=str(tiny), AFFINAGE_GENERATOR_PRECISION="float32") as running:
+        yield running
+
+
+@pytest.fixture(params=["transformers", "endpoint", pytest.param("pool", marks=pytest.mark.integration)])
 def generator(request: pytest.FixtureRequest, tiny: Path) -> Iterator[Generator]:
     if request.param == "transformers":
         yield TransformersGenerator(tiny, base="tiny", threads=1, precision="float32")
+    elif request.param == "pool":
+        pool = GeneratorPool("tiny", Pods(request.getfixturevalue("service").url))
+        yield pool
+        for adapter in pool.adapters():
+            pool.unload_adapter(adapter)
     else:
         with serve_openai() as server:
             yield Endpoint(server.url, egress_hosts=["127.0.0.1"])

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Failure = str
-"""`500`, `400`, `302`, `not_json`, `no_choices`, `cut` (a stream without its end mark), `error_event`, `slow`."""
+"""`503`, `500`, `400`, `302`, `not_json`, `no_choices`, `cut` (a stream without its end mark), `error_event`, `slow`."""
 
 
 class OpenAIServer:
@@ -21,6 +21,7 @@ class OpenAIServer:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.failure: Failure | None = None
+        self.digest = "d1"
         self.release = threading.Event()
         self.url = ""
 
@@ -58,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         names = ["base", *self.server_state.adapters]
-        self._json(200, {"data": [{"id": name} for name in names]})
+        self._json(200, {"data": [{"id": name, "affinage": {"digest": self.server_state.digest}} for name in names]})
 
     def do_POST(self) -> None:
         state = self.server_state
@@ -71,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/unload_lora_adapter"):
             del state.adapters[body["lora_name"]]
             self._json(200, {})
-        elif state.failure in {"500", "400", "302"}:
+        elif state.failure in {"503", "500", "400", "302"}:
             self._json(int(state.failure), {"error": {"message": body["messages"][-1]["content"]}})
         elif state.failure == "not_json":
             self._raw(200, b"<html>")

@@ -45,3 +45,14 @@ def test_lists_are_split_at_commas_and_paths_at_the_path_separator() -> None:
     settings = load_settings({"AFFINAGE_EGRESS_HOSTS": "a.example,b.example", "AFFINAGE_SOURCE_ROOTS": "/srv/a:/srv/b"})
     assert settings.egress_hosts == ("a.example", "b.example")
     assert settings.source_roots == (Path("/srv/a"), Path("/srv/b"))
+
+
+def test_engines_that_are_served_elsewhere_are_mapped_to_their_address() -> None:
+    settings = load_settings({"AFFINAGE_GENERATORS": "package:smollm2=http://gen:3000,llama=http://llama:3000"})
+    assert settings.generator_urls == {"package:smollm2": "http://gen:3000", "llama": "http://llama:3000"}
+
+
+@pytest.mark.parametrize("entry", ["http://gen:3000", "llama", "llama=", "=http://gen", "llama=https://gen"])
+def test_a_mapping_that_is_none_is_refused(entry: str) -> None:
+    with pytest.raises(ConfigurationError, match="AFFINAGE_GENERATORS is wrong"):
+        load_settings({"AFFINAGE_GENERATORS": entry})

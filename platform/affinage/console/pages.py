@@ -14,7 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from affinage.serving.callers import Caller
-from affinage.serving.parts import Parts, json_response, route
+from affinage.serving.parts import Parts, route
+from affinage.serving.responses import json_response
 from affinage.serving.sessions import COOKIE, SESSION_LIFE
 
 # Scripts, styles and requests from this origin only; no inline code, no frame, no plugin, no form to elsewhere.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,6 +75,7 @@ class TransformersGenerator:
     @cached_property
     def _model(self) -> Any:
         import torch  # noqa: PLC0415
+        from safetensors import SafetensorError  # noqa: PLC0415
         from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
         torch.set_num_threads(self._threads)
@@ -82,7 +83,7 @@ class TransformersGenerator:
             model = AutoModelForCausalLM.from_pretrained(
                 self.folder, dtype=getattr(torch, self._precision), local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise _unreadable(self.folder, error) from error
         return model.eval().requires_grad_(False)
 
@@ -114,11 +115,12 @@ class TransformersGenerator:
                         answers[i] = self._generation(decoding, row, len(prompt))
             return [answers[i] for i in range(len(requests))]
 
-    def stream(self, request: GenerationRequest) -> Iterator[str]:
-        """The answer in pieces. Other requests may run between two pieces."""
+    def stream(self, request: GenerationRequest) -> Generator[str, None, Generation]:
+        """The answer in pieces, and at their end what they make together. Other requests may run between two pieces."""
         with self._lock:
             self._check_adapters([request])
-            decoding = self._start(request.adapter, [self._prompt(request)], [request])
+            prompt = self._prompt(request)
+            decoding = self._start(request.adapter, [prompt], [request])
         sent = ""
         running = True
         while running:
@@ -130,15 +132,22 @@ class TransformersGenerator:
             if len(text) > len(sent) and (not running or not text.endswith("�")):
                 yield text[len(sent) :]
                 sent = text
+        return self._generation(decoding, 0, len(prompt))
 
     def log_probabilities(self, messages: Sequence[Message], target: str, *, adapter: str | None = None) -> list[float]:
         """Log-probability of each token of `target`, and of the end token after it, given `messages`.
 
         What proves that an adapter is live: the values are compared with those of the training machine.
+
+        Raises
+        ------
+        UsageError
+            If prompt and answer do not fit the base's context.
         """
         import torch  # noqa: PLC0415
 
         prompt, answer = encode_prompt(self.tokenizer, messages), encode_target(self.tokenizer, target)
+        self._check_length(len(prompt), len(answer))
         with self._lock, torch.inference_mode():
             self._use(adapter)
             logits = self._callable()(input_ids=torch.tensor([prompt + answer]), logits_to_keep=len(answer) + 1).logits[0, :-1]
@@ -217,13 +226,16 @@ class TransformersGenerator:
 
     def _prompt(self, request: GenerationRequest) -> list[int]:
         prompt = encode_prompt(self.tokenizer, request.messages)
+        self._check_length(len(prompt), request.max_tokens)
+        return prompt
+
+    def _check_length(self, prompt: int, answer: int) -> None:
         limit = int(getattr(self._model.config, "max_position_embeddings", 0) or 0)
-        if limit and len(prompt) + request.max_tokens > limit:
+        if limit and prompt + answer > limit:
             raise UsageError(
-                f"A prompt of {len(prompt)} tokens and an answer of {request.max_tokens} do not fit the {limit} tokens of `{self._base}`.",
+                f"A prompt of {prompt} tokens and an answer of {answer} do not fit the {limit} tokens of `{self._base}`.",
                 hint="Shorten the question, or lower the assistant's max_output_tokens.",
             )
-        return prompt
 
     def _batches(self, rows: list[tuple[int, list[int]]], requests: Sequence[GenerationRequest]) -> Iterator[list[tuple[int, list[int]]]]:
         batch: list[tuple[int, list[int]]] = []

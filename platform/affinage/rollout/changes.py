@@ -37,6 +37,11 @@ def without_hooks(objects: Iterable[Manifest]) -> list[Manifest]:
     return [one for one in objects if HOOK not in (one["metadata"].get("annotations") or {})]
 
 
+def without_tests(objects: Iterable[Manifest]) -> list[Manifest]:
+    """The objects that an upgrade makes: the pods of `helm test` come later, and need what the upgrade makes."""
+    return [one for one in objects if (one["metadata"].get("annotations") or {}).get(HOOK) != "test"]
+
+
 def changes(before: Iterable[Manifest], after: Iterable[Manifest]) -> list[Change]:
     """What leads from one set of objects to the other, by kind and name."""
     old, new = ({_key(one): one for one in objects} for objects in (before, after))

@@ -55,17 +55,17 @@ class HelmRelease:
             texts = self._config.render(
                 loaded, dict(values), name=self.name, namespace=self.namespace, is_upgrade=upgrade, is_install=not upgrade
             )
-        return [text for name, text in sorted(texts.items()) if name.endswith((".yaml", ".yml")) and "/tests/" not in name]
+        return [text for name, text in sorted(texts.items()) if name.endswith((".yaml", ".yml"))]
 
     def manifest(self) -> str:
         """The objects of the present revision, as YAML documents; empty without a release."""
-        found = self._ask(lambda: self._config.get_all(self.name))
+        found = self._ask(lambda: self._config.status(self.name))
         return "" if found is None else str(found.get("manifest") or "")
 
     def revisions(self) -> list[Revision]:
         """All that Helm keeps, the oldest first; empty without a release."""
         found = self._ask(lambda: self._config.history(self.name)) or []
-        made = [Revision(int(one.get("revision") or one["version"]), str(one.get("status") or one["info"]["status"])) for one in found]
+        made = [Revision(int(one["revision"]), str(one["status"])) for one in found]
         return sorted(made, key=lambda revision: revision.number)
 
     def upgrade(self, chart: Path, values: Mapping[str, Any], *, seconds: int) -> None:

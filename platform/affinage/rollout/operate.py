@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from affinage.errors import AffinageError, ConfigurationError, DependencyError, RefusedError
-from affinage.rollout.changes import Change, changes, objects_of, without_hooks
+from affinage.rollout.changes import Change, changes, objects_of, without_hooks, without_tests
 from affinage.rollout.helm import HelmRelease
 from affinage.rollout.kubernetes import Cluster, Component
 
@@ -84,7 +84,7 @@ def plan(release: HelmRelease, cluster: Cluster, *, chart: Path, values: Mapping
     revisions = release.revisions()
     rendered = objects_of(release.render(chart, values, upgrade=bool(revisions)))
     found = changes(without_hooks(objects_of([release.manifest()])), without_hooks(rendered))
-    return Plan(revisions[-1].number if revisions else None, tuple(found), tuple(cluster.refusals(rendered)))
+    return Plan(revisions[-1].number if revisions else None, tuple(found), tuple(cluster.refusals(without_tests(rendered))))
 
 
 def apply(

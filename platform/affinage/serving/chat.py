@@ -24,7 +24,8 @@ from affinage.engines.protocols import Message
 from affinage.errors import AffinageError, DependencyError, UnknownObjectError
 from affinage.serving.answering import Answered, AskRequest
 from affinage.serving.callers import Caller
-from affinage.serving.parts import Parts, decode, error_body, json_response, read_body, route, storable
+from affinage.serving.parts import Parts, route, storable
+from affinage.serving.responses import decode, error_body, json_response, read_body
 
 ANSWER_ID_HEADER = "X-Affinage-Answer-Id"
 log = logging.getLogger("affinage.serving")

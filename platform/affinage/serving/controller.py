@@ -24,7 +24,7 @@ from starlette.routing import Route
 from affinage.database.engine import Database
 from affinage.errors import AffinageError, ConflictError
 from affinage.index.leases import Lease, hold
-from affinage.serving.parts import json_response
+from affinage.serving.responses import json_response
 from affinage.serving.server import run_application
 from affinage.telemetry import Metrics
 

@@ -25,7 +25,8 @@ from affinage.identity.rights import Reader
 from affinage.index.generations import serving_generations
 from affinage.index.reading import current_passage, document_text
 from affinage.serving.callers import Caller
-from affinage.serving.parts import Parts, json_response, route
+from affinage.serving.parts import Parts, route
+from affinage.serving.responses import json_response
 
 
 def document_routes(parts: Parts) -> list[Route]:

@@ -14,7 +14,8 @@ from affinage.errors import UsageError
 from affinage.feedback.submission import parse_submission
 from affinage.feedback.submit import Accepted, submit
 from affinage.serving.callers import Caller
-from affinage.serving.parts import Parts, json_response, read_body, route
+from affinage.serving.parts import Parts, route
+from affinage.serving.responses import json_response, read_body
 
 
 def feedback_routes(parts: Parts) -> list[Route]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -17,14 +18,17 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from affinage.errors import DependencyError
 from affinage.serving.chat import chat_routes
 from affinage.serving.documents import document_routes
 from affinage.serving.feedback import feedback_routes
 from affinage.serving.health import health_routes
 from affinage.serving.openapi import openapi_route
-from affinage.serving.parts import Parts, json_response
+from affinage.serving.parts import Parts
+from affinage.serving.responses import json_response
 from affinage.serving.search import search_routes
 
+WARM_AGAIN_SECONDS = 2.0
 log = logging.getLogger("affinage.serving")
 
 
@@ -37,7 +41,7 @@ def create_gateway(parts: Parts, *, pages: Sequence[BaseRoute] = (), warm: Calla
         Further routes, such as the console's.
     warm
         Loads models before the first request; `/health/ready` waits for it. If it fails the process stays alive and
-        not ready, and says why in its log.
+        not ready, and says why in its log; it is tried again when what it needs may only start later.
     """
     routes = [*chat_routes(parts), *search_routes(parts), *feedback_routes(parts), *document_routes(parts), *health_routes(parts)]
 
@@ -58,13 +62,18 @@ def create_gateway(parts: Parts, *, pages: Sequence[BaseRoute] = (), warm: Calla
 
 
 def _warm(parts: Parts, warm: Callable[[], None] | None) -> None:
-    try:
-        if warm is not None:
-            warm()
-    except Exception:
-        log.exception("The gateway cannot get ready.")
-    else:
-        parts.state.ready = True
+    while not parts.state.ready:
+        try:
+            if warm is not None:
+                warm()
+        except Exception as error:
+            if not (isinstance(error, DependencyError) and error.retryable):
+                log.exception("The gateway cannot get ready.")
+                return
+            log.warning("The gateway is not ready yet.", extra={"reason": str(error)})
+            time.sleep(WARM_AGAIN_SECONDS)
+        else:
+            parts.state.ready = True
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from affinage.errors import DependencyError
-from affinage.serving.parts import Parts, json_response
+from affinage.serving.parts import Parts
+from affinage.serving.responses import json_response
 
 
 def health_routes(parts: Parts) -> list[Route]:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from affinage import __version__
 from affinage.feedback.submission import Submission
 from affinage.serving.chat import ChatRequest
-from affinage.serving.parts import json_response
+from affinage.serving.responses import json_response
 from affinage.serving.search import SearchRequest
 
 _SUMMARIES = {

@@ -25,10 +25,13 @@ class Pool:
         Work accepted beyond that.
     timeout_seconds
         After this a caller gets an error; its work goes on in the thread and keeps its place until it ends.
+    whose
+        The process, in messages.
     """
 
-    def __init__(self, name: str, *, threads: int, waiting: int, timeout_seconds: float) -> None:
+    def __init__(self, name: str, *, threads: int, waiting: int, timeout_seconds: float, whose: str = "gateway") -> None:
         self._name = name
+        self._whose = whose
         self._limit = threads + waiting
         self._timeout_seconds = timeout_seconds
         self._taken = 0
@@ -43,7 +46,7 @@ class Pool:
             If there is no room, or the result did not come in time.
         """
         if self._taken >= self._limit:
-            raise DependencyError("gateway", "The gateway is overloaded.", hint="Try again in a moment.")
+            raise DependencyError(self._whose, f"The {self._whose} is overloaded.", hint="Try again in a moment.")
         loop = asyncio.get_running_loop()
         self._taken += 1
         future = loop.run_in_executor(self._executor, work)
@@ -52,7 +55,7 @@ class Pool:
         try:
             return await asyncio.wait_for(asyncio.shield(future), self._timeout_seconds)
         except TimeoutError as error:
-            raise DependencyError("gateway", "The request took too long.", hint="Try again in a moment.") from error
+            raise DependencyError(self._whose, "The request took too long.", hint="Try again in a moment.") from error
 
     def _free(self, future: asyncio.Future[T]) -> None:
         self._taken -= 1

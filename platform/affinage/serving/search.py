@@ -11,7 +11,8 @@ from starlette.routing import Route
 
 from affinage.index.passages import Passage
 from affinage.serving.callers import Caller
-from affinage.serving.parts import Parts, decode, json_response, read_body, route, storable
+from affinage.serving.parts import Parts, route, storable
+from affinage.serving.responses import decode, json_response, read_body
 
 
 class SearchRequest(Struct, forbid_unknown_fields=True):

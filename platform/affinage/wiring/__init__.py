@@ -109,7 +109,8 @@ class Affinage(Adapters):
             self._select("ready", [Excerpt("ready")])
             _ = self.searcher
         for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
-            if not engine.startswith(("http://", "https://")):
+            # What runs elsewhere is ready or not by itself: the other assistants do not wait for it.
+            if not engine.startswith(("http://", "https://")) and engine not in self.settings.generator_urls:
                 self._served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])
 
     def controller(self) -> Controller:

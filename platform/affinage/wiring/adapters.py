@@ -33,9 +33,20 @@ class Adapters(Indexing):
         """Replies of the control to held-out rows: the same for each candidate that it is compared with."""
         return {}
 
-    def load_adapter(self, generator: Generator, variant: Variant) -> None:
-        """Bring the variant's adapter onto `generator`, verified, countersigned and proved; quick when it is there."""
-        if variant.adapter is None or variant.adapter in generator.adapters():
+    def load_adapter(self, generator: Generator, variant: Variant, *, everywhere: bool = False) -> None:
+        """Bring the variant's adapter onto `generator`, verified, countersigned and proved; quick when it is there.
+
+        Parameters
+        ----------
+        everywhere
+            On every pod of a pool. One pod is enough to answer, and who answers a question must not wait for the others.
+        """
+        from affinage.engines.pool import GeneratorPool
+
+        if variant.adapter is None:
+            return
+        enough = isinstance(generator, GeneratorPool) and not everywhere and generator.serves(variant.adapter)
+        if enough or variant.adapter in generator.adapters():
             return
         from affinage.registry.variants import stored_variant
         from affinage.residency.load import make_ready

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affinage.engines.protocols import Embedder, Generator
-from affinage.errors import ConfigurationError
+from affinage.errors import ConfigurationError, UnknownObjectError
 from affinage.processes import give_back_memory
 from affinage.settings import Settings
 from affinage.wiring.installation import Installation, random_id, utc_now
 
 if TYPE_CHECKING:
+    from affinage.engines.pods import Pods
+    from affinage.engines.pool import GeneratorPool
     from affinage.registry.bases import Base
     from affinage.registry.mlflow import MlflowRegistry
     from affinage.registry.variants import AdapterTask, StoredVariant
@@ -41,7 +43,7 @@ class Models(Installation):
             As stored with a generation: `name`, and the name of an adapter or null under `adapter`; `folder` says where
             its PEFT files lie, else they are fetched from the registry. None: the packaged embedder as it comes.
         """
-        from affinage.engines.minilm import NAME, MiniLM
+        from affinage.engines.minilm import NAME
 
         spec = spec or {"name": NAME}
         name, adapter, folder = str(spec.get("name", NAME)), spec.get("adapter"), spec.get("folder")
@@ -52,8 +54,23 @@ class Models(Installation):
         key = (name, str(folder) if adapter else None)
         with self._building:
             if key not in self._embedders:
-                self._embedders[key] = MiniLM(self.settings.cache, threads=self.threads, adapter=Path(str(folder)) if adapter else None)
+                self._embedders[key] = self._make_embedder(str(adapter) if adapter else None, Path(str(folder)) if adapter else None)
             return self._embedders[key]
+
+    def _make_embedder(self, adapter: str | None, folder: Path | None) -> Embedder:
+        if self._embedder_pods is not None:
+            from affinage.engines.remote_embedder import RemoteEmbedder
+
+            return RemoteEmbedder(self._embedder_pods, adapter=adapter, folder=folder)
+        from affinage.engines.minilm import MiniLM
+
+        return MiniLM(self.settings.cache, threads=self.threads, adapter=folder)
+
+    @cached_property
+    def _embedder_pods(self) -> Pods | None:
+        from affinage.engines.pods import Pods
+
+        return Pods(self.settings.embedder_url) if self.settings.embedder_url else None
 
     def generator(self, engine: str, *, folder: Path | None = None) -> Generator:
         """The generator that `engine` names, one for each name in this process.
@@ -61,7 +78,8 @@ class Models(Installation):
         Parameters
         ----------
         engine
-            `package:smollm2`, the http(s) URL of an OpenAI-compatible endpoint, or the name of a registered base.
+            `package:smollm2`, the http(s) URL of an OpenAI-compatible endpoint, or the name of a registered base. What the
+            settings map to a service is asked there, with neither weights nor torch here.
         folder
             Where the files of a registered base lie; the caller looked it up.
         """
@@ -76,6 +94,8 @@ class Models(Installation):
         from affinage.engines.endpoint import Endpoint
         from affinage.engines.transformers import TransformersGenerator
 
+        if engine in self.settings.generator_urls:
+            return self._pool(engine)
         if engine.startswith(("http://", "https://")):
             return Endpoint(engine, egress_hosts=self.settings.egress_hosts)
         if engine == smollm2.NAME:
@@ -87,14 +107,30 @@ class Models(Installation):
             )
         return TransformersGenerator(folder, base=engine, threads=self.threads)
 
+    def _pool(self, engine: str) -> GeneratorPool:
+        from affinage.engines.pods import Pods
+        from affinage.engines.pool import GeneratorPool
+        from affinage.registry.bases import get_base
+
+        try:
+            with self.database.read() as connection:
+                digest = get_base(connection, engine).digest
+        except UnknownObjectError:
+            digest = None  # the pods hold the only copy: what the first of them holds is the base
+        return GeneratorPool(engine, Pods(self.settings.generator_urls[engine], digest=digest))
+
     def base_digest(self, engine: str) -> str | None:
         """Digest of the weights behind `engine`; None for an engine without weights of ours."""
         from affinage.answers.answer import EXTRACTIVE
         from affinage.engines import smollm2
         from affinage.engines.digest import base_digest
+        from affinage.engines.pool import GeneratorPool
 
         if engine == EXTRACTIVE or engine.startswith(("http://", "https://")):
             return None
+        generator = self.generator(engine) if engine in self.settings.generator_urls else None
+        if isinstance(generator, GeneratorPool):
+            return generator.base_digest
         if engine not in self._base_digests:
             folder = smollm2.unpack(self.settings.cache) if engine == smollm2.NAME else self._base_folder(engine)
             self._base_digests[engine] = base_digest(folder)
@@ -109,7 +145,7 @@ class Models(Installation):
     def _served_generator(self, engine: str) -> Generator:
         from affinage.engines import smollm2
 
-        own = engine == smollm2.NAME or engine.startswith(("http://", "https://"))
+        own = engine == smollm2.NAME or engine in self.settings.generator_urls or engine.startswith(("http://", "https://"))
         return self.generator(engine, folder=None if own else self._base_folder(engine))
 
     @cached_property

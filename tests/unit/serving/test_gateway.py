@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from affinage.errors import DependencyError
 from affinage.serving.gateway import create_gateway
-from affinage.serving.parts import MAX_BODY_BYTES
+from affinage.serving.responses import MAX_BODY_BYTES
 from tests.support.gateway import PERMIT, Gateway
 from tests.support.world import ScriptedGenerator, World
 

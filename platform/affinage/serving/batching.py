@@ -1,0 +1,92 @@
+"""Requests that come one by one, answered together: one thread takes all that waits and has it generated in one batch."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from affinage.engines.protocols import Generation, GenerationRequest
+from affinage.errors import DependencyError
+
+
+@dataclass(frozen=True)
+class _Job:
+    request: GenerationRequest
+    answer: Future[Generation] = field(default_factory=Future)
+
+
+class Batcher:
+    """Collects what waits while the batch before it is generated: nobody waits for company.
+
+    Parameters
+    ----------
+    generate
+        Answers several requests in their order.
+    rows
+        Requests of one batch.
+    waiting
+        Requests that may wait; what comes beyond is refused at once.
+    observe
+        Told the size of each batch.
+    """
+
+    def __init__(
+        self,
+        generate: Callable[[Sequence[GenerationRequest]], list[Generation]],
+        *,
+        rows: int,
+        waiting: int,
+        observe: Callable[[float], None] = lambda _rows: None,
+    ) -> None:
+        self._generate = generate
+        self._rows = rows
+        self._observe = observe
+        self._queue: queue.Queue[_Job] = queue.Queue(maxsize=waiting)
+        # A daemon: at the end of the process nobody is left to read its answers.
+        threading.Thread(target=self._work, name="batcher", daemon=True).start()
+
+    def submit(self, request: GenerationRequest) -> Future[Generation]:
+        """The answer to come.
+
+        Raises
+        ------
+        DependencyError
+            If too many requests wait.
+        """
+        job = _Job(request)
+        try:
+            self._queue.put_nowait(job)
+        except queue.Full as error:
+            raise DependencyError("generator", "The generator is overloaded.", hint="Try again in a moment.") from error
+        return job.answer
+
+    def _work(self) -> None:
+        while True:
+            jobs = [self._queue.get()]
+            while len(jobs) < self._rows:
+                try:
+                    jobs.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            # Whoever has left meanwhile is not answered.
+            wanted = [job for job in jobs if job.answer.set_running_or_notify_cancel()]
+            if wanted:
+                self._observe(len(wanted))
+                self._answer(wanted)
+
+    def _answer(self, jobs: Sequence[_Job]) -> None:
+        try:
+            answers = self._generate([job.request for job in jobs])
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            if len(jobs) == 1:
+                jobs[0].answer.set_exception(error)
+                return
+            # One of them cannot be answered: the others must not pay for it.
+            for job in jobs:
+                self._answer([job])
+            return
+        for job, answer in zip(jobs, answers, strict=True):
+            job.answer.set_result(answer)
