@@ -19,8 +19,6 @@ from tests.support.restricted import breaches
 
 EVERYTHING = values_file("everything")
 BOTH = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["smallest", "everything"])
-# Declared by the branch that makes remote embedders and generators; each is dropped from here once `Settings` has it.
-COMING = {"embedder_url", "generators", "generator_engine", "generator_precision"}
 KNOWN = set(Settings.model_fields)
 QUIET = {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "BENTOML_DO_NOT_TRACK": "True", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 MODELS = re.compile(r"affinage-(embedder|generator-\w+)$")
@@ -60,12 +58,11 @@ def test_the_checker_of_restricted_pods_tells_a_bad_one(render: Render) -> None:
 
 @BOTH
 def test_settings_know_every_variable_of_ours(render: Render, values: dict[str, Any]) -> None:
-    known = KNOWN | COMING
     for where, pod in render(values).pods():
         for container in containers(pod["spec"]):
             ours = {name.removeprefix(PREFIX).lower() for name in environment(container) if name.startswith(PREFIX)}
             # The settings refuse a variable that they do not know: the process would not start.
-            assert ours <= known, where
+            assert ours <= KNOWN, where
 
 
 @BOTH
@@ -73,9 +70,7 @@ def test_the_settings_of_every_process_can_be_read(render: Render, values: dict[
     for where, pod in render(values).pods():
         for container in containers(pod["spec"]):
             given = {name: value if isinstance(value, str) else "1" for name, value in environment(container).items()}
-            settings = load_settings(
-                {name: value for name, value in given.items() if name.removeprefix(PREFIX).lower() not in COMING - KNOWN}
-            )
+            settings = load_settings(given)
             assert str(settings.home) == given.get("AFFINAGE_HOME", str(Settings().home.absolute())), where
 
 

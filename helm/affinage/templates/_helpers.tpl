@@ -233,7 +233,7 @@ weights:
 startupSeconds: 600
 minReadySeconds: 30
 preStopSleepSeconds: 5
-homeSize: 10Gi
+homeSize: 2Gi
 logLevel: INFO
 nodeSelector: {}
 tolerations: []
