@@ -93,7 +93,7 @@ $(WEAVIATE): MODULE := weaviate
 $(WEAVIATE): PACKAGE := github.com/weaviate/weaviate/cmd/weaviate-server
 
 empty :=
-test-cluster: export AFFINAGE_CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
+test-cluster: export CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
 test-cluster: setup cluster-bin ## What needs the servers of a cluster; as root also what needs a real node.
 	$(BIN)/pytest -m "cluster and not node"
 	tests/cluster/node.sh $(BIN)/pytest -m node

@@ -1,6 +1,6 @@
 """A real node: kubelet, containerd with runc, kube-proxy and CoreDNS. Pods run, answer by Service and are rolled over under load.
 
-Only inside the namespaces of `node.sh`, which sets AFFINAGE_NODE_ADDRESS and AFFINAGE_NODE_CGROUP. NetworkPolicy is not enforced.
+Only inside the namespaces of `node.sh`, which sets NODE_ADDRESS and NODE_CGROUP. NetworkPolicy is not enforced.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def real_node(plane: Plane) -> Iterator[Node]:
     AssertionError
         If a server does not come up, with the end of its log.
     """
-    address, cgroup = os.environ["AFFINAGE_NODE_ADDRESS"], os.environ["AFFINAGE_NODE_CGROUP"]
+    address, cgroup = os.environ["NODE_ADDRESS"], os.environ["NODE_CGROUP"]
     STATE.mkdir(parents=True, exist_ok=True)
     node = Node(NAME, address, plane.folder)
     plane.pki.issue("kubelet", user=f"system:node:{NAME}", groups=["system:nodes"], hosts=[NAME, address])

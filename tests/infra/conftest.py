@@ -19,5 +19,5 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 def aws(terraform: Terraform) -> Terraform:
     """The same, where the provider of AWS is."""
     if mirror() is None:
-        pytest.skip("no folder `tf-plugins` with the provider hashicorp/aws; AFFINAGE_TF_PLUGINS names it")
+        pytest.skip("no folder `tf-plugins` with the provider hashicorp/aws; TF_PLUGINS names it")
     return terraform

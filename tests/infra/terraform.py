@@ -25,8 +25,8 @@ def binary() -> str | None:
 
 
 def mirror() -> Path | None:
-    """The folder with providers: the one that AFFINAGE_TF_PLUGINS names, else one in a usual place; None without either."""
-    named = os.environ.get("AFFINAGE_TF_PLUGINS")
+    """The folder with providers: the one that TF_PLUGINS names, else one in a usual place; None without either."""
+    named = os.environ.get("TF_PLUGINS")
     places = [Path(named)] if named else [place / "tf-plugins" for place in _USUAL_PLACES]
     return next((place for place in places if place.is_dir()), None)
 

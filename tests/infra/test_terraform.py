@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import helm_python
 import jsonschema
 import pytest
 import yaml
@@ -75,15 +76,18 @@ def test_providers_and_state_are_declared_in_environments_only() -> None:
 
 def test_no_variable_and_no_output_holds_a_secret() -> None:
     """Secrets go by name; so nothing needs to be marked sensitive, and nothing is hidden in a state."""
-    for file in FOLDER.rglob("*.tf"):
+    for file in FOLDER.glob("*/*/*.tf"):
         text = file.read_text(encoding="utf-8")
         assert not re.search(r"^\s*sensitive\s*=", text, re.MULTILINE), file
         for name in re.findall(r'^(?:variable|output) "(\w+)"', text, re.MULTILINE):
             assert not re.search(r"password|token|credential|api_key|private_key", name), f"{file}: {name}"
-    assert not list(FOLDER.rglob(".terraform.lock.hcl")), "the lock names where its maker's providers came from"
+    # A lock file names where its maker's providers came from.
+    assert ".terraform.lock.hcl" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 
 
-def test_configuration_is_formatted(terraform: Terraform) -> None:
+def test_configuration_and_examples_are_formatted(terraform: Terraform) -> None:
+    for root in ROOTS:
+        (terraform.folder / root / "example.tfvars").write_text(example(root), encoding="utf-8")
     ended = terraform.run(".", "fmt", "-check", "-recursive", "-diff", check=False)
     assert ended.returncode == 0, ended.stdout
 
@@ -102,7 +106,6 @@ def test_the_smallest_example_gives_the_charts_values(existing_cluster: dict[str
     assert existing_cluster["secrets"] == {"affinage-database": ["url"], "affinage-s3": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]}
 
 
-@pytest.mark.skipif(not (CHART / "values.schema.json").is_file(), reason="this checkout has no chart")
 def test_the_chart_takes_the_smallest_example(existing_cluster: dict[str, Any]) -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(existing_cluster["values"])
@@ -111,9 +114,7 @@ def test_the_chart_takes_the_smallest_example(existing_cluster: dict[str, Any]) 
     assert existing_cluster["secrets"]["affinage-database"] == [defaults["database"]["key"]]
 
 
-@pytest.mark.skipif(not (CHART / "values.schema.json").is_file(), reason="this checkout has no chart")
 def test_the_chart_renders_everything_that_terraform_can_say(terraform: Terraform) -> None:
-    helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed")
     root = "environments/existing-cluster"
     terraform.initialise(root)
     everything = {
@@ -155,7 +156,7 @@ def test_the_chart_renders_everything_that_terraform_can_say(terraform: Terrafor
     terraform.run(root, "apply", "-auto-approve", "-no-color", f"-var-file={given}", f"-state={state}")
     outputs = terraform.outputs(root, f"-state={state}")
     values = outputs["values"]
-    with helm.Chart.load(CHART) as chart:
+    with helm_python.Chart.load(CHART) as chart:
         chart.validate_schema(values)
         manifests = "\n---\n".join(
             text for name, text in chart.render(values, name="affinage", namespace="affinage").items() if name.endswith(".yaml")
@@ -179,6 +180,11 @@ def test_the_chart_renders_everything_that_terraform_can_say(terraform: Terrafor
             "endpoints",
             {"registry": "https://me:hunter2@mlflow.example.org"},
             "No user or password inside an address: correct endpoints.registry",
+        ),
+        (
+            "endpoints",
+            {"registry": "https://mlflow.example.org?token=hunter2"},
+            'Write addresses as "https://HOST:PORT/PATH", without query',
         ),
         ("endpoints", {"vectors": "http://weaviate.weaviate.svc"}, 'Begin with "https://": endpoints.vectors'),
         ("endpoints", {"prefect": "ftp://hunter2.example.org"}, 'Begin with "https://": endpoints.prefect'),
@@ -220,6 +226,17 @@ def test_the_environment_of_aws_keeps_its_promises(aws: Terraform) -> None:
     aws.initialise(AWS)
     aws.run(AWS, "validate", "-no-color")  # with all modules
     assert 'run "smallest"... pass' in aws.run(AWS, "test", "-no-color").stdout
+
+
+def test_the_examples_of_the_modules_fit_together(aws: Terraform) -> None:
+    """One configuration of them all: what one gives is what the next takes."""
+    root = "environments/examples"
+    (aws.folder / root).mkdir()
+    provider = 'provider "aws" {\n  region = "eu-west-3"\n}\n'
+    modules = [example(module) for module in ROOTS if module.startswith("modules/")]
+    (aws.folder / root / "main.tf").write_text("\n".join([provider, *modules]), encoding="utf-8")
+    aws.initialise(root)
+    aws.run(root, "validate", "-no-color")
 
 
 @pytest.mark.parametrize("root", [root for root in WITH_AWS if root != AWS])

@@ -14,7 +14,7 @@ from affinage.index.sync import sync_source
 from affinage.wiring import random_id, utc_now
 from tests.support.indexing import World
 
-STORE = "AFFINAGE_TEST_WEAVIATE"
+STORE = "TEST_WEAVIATE"
 """Address and gRPC port of a Weaviate server; unset: LanceDB in the world's folder."""
 
 

@@ -23,8 +23,8 @@ SHOWN_LINES = 25
 
 
 def program(name: str) -> Path | None:
-    """Where the program (or a file that goes with them) lies: in a folder of AFFINAGE_CLUSTER_BIN, colons between, or on the PATH."""
-    found = shutil.which(name, mode=os.F_OK, path=os.environ.get("AFFINAGE_CLUSTER_BIN", "")) or shutil.which(name)
+    """Where the program (or a file that goes with them) lies: in a folder of CLUSTER_BIN, colons between, or on the PATH."""
+    found = shutil.which(name, mode=os.F_OK, path=os.environ.get("CLUSTER_BIN", "")) or shutil.which(name)
     return Path(found) if found else None
 
 

@@ -33,21 +33,47 @@ class Adapters(Indexing):
         """Replies of the control to held-out rows: the same for each candidate that it is compared with."""
         return {}
 
-    def load_adapter(self, generator: Generator, variant: Variant, *, everywhere: bool = False) -> None:
+    def load_adapter(self, generator: Generator, variant: Variant) -> None:
         """Bring the variant's adapter onto `generator`, verified, countersigned and proved; quick when it is there.
 
-        Parameters
-        ----------
-        everywhere
-            On every pod of a pool. One pod is enough to answer, and who answers a question must not wait for the others.
+        Of a pool one pod is enough: who answers a question does not wait for the others, which `warm_pods` sees to.
         """
         from affinage.engines.pool import GeneratorPool
 
-        if variant.adapter is None:
+        if variant.adapter is None or variant.adapter in generator.adapters():
             return
-        enough = isinstance(generator, GeneratorPool) and not everywhere and generator.serves(variant.adapter)
-        if enough or variant.adapter in generator.adapters():
+        if isinstance(generator, GeneratorPool) and generator.serves(variant.adapter):
             return
+        self._bring(generator, variant)
+
+    def warm_pods(self) -> list[str]:
+        """Bring the adapters of all variants that users meet onto every pod that lacks them; returns those that were brought."""
+        from affinage.experiments.served import served_variants
+        from affinage.registry.variants import stored_variant
+
+        with self.database.read() as connection:
+            served = [stored_variant(connection, variant_id) for variant_id in served_variants(connection)]
+        return _for_each(served, self._onto_pods)
+
+    def _onto_pods(self, stored: StoredVariant) -> str | None:
+        """Bring a variant's adapter to the pods of its engine; None when there is nothing to do, also for engines without pods."""
+        from affinage.engines.remote_embedder import RemoteEmbedder
+
+        adapter, engine = stored.variant.adapter, stored.variant.engine
+        if adapter is None:
+            return None
+        if stored.adapter_task == "embedder":
+            embedder = self.embedder({"name": "package:minilm", "adapter": adapter}) if self.settings.embedder_url else None
+            if isinstance(embedder, RemoteEmbedder) and embedder.send_adapter():
+                return adapter
+        elif engine in self.settings.generator_urls:
+            generator = self.served_generator(engine)
+            if adapter not in generator.adapters():
+                self._bring(generator, stored.variant)
+                return adapter
+        return None
+
+    def _bring(self, generator: Generator, variant: Variant) -> None:
         from affinage.registry.variants import stored_variant
         from affinage.residency.load import make_ready
 
@@ -108,7 +134,7 @@ class Adapters(Indexing):
             blobs=self.blobs,
             evaluators=Evaluators(
                 adapter_folder=self.verified_folder,
-                generator=self._served_generator,
+                generator=self.trial_generator,
                 embedder=lambda stored: self.embedder(self._embedder_spec(stored)),
                 cache=self.cache,
                 replies=self._replies,
@@ -209,7 +235,13 @@ class Adapters(Indexing):
             with self.database.read() as connection:
                 rollout = get_assistant(connection, assistant).rollout
             return start_experiment(
-                self.database, assistant=assistant, candidate=candidate, rollout=rollout, now=self.now, new_id=self.new_id
+                self.database,
+                assistant=assistant,
+                candidate=candidate,
+                rollout=rollout,
+                now=self.now,
+                new_id=self.new_id,
+                warm=self._warm_variant,
             )
 
         with self.database.read() as connection:
@@ -261,7 +293,7 @@ class Adapters(Indexing):
             database=self.database,
             variant_id=variant_id,
             verify=self.verified_folder,
-            release=self.release_variant,
+            release=self._release_warm,
             actor=actor,
             reason=reason,
             now=self.now,
@@ -269,6 +301,20 @@ class Adapters(Indexing):
         )
         self.follow_moves()
         return move
+
+    def _warm_variant(self, variant_id: str) -> None:
+        from affinage.registry.variants import stored_variant
+
+        with self.database.read() as connection:
+            stored = stored_variant(connection, variant_id)
+        self._onto_pods(stored)
+
+    def _release_warm(self, variant_id: str) -> StoredVariant:
+        """The variant that can serve, with its adapter on every pod: nobody waits for it, and nobody is refused."""
+        self._warm_variant(variant_id)  # an index generation is built with the embedder's pods
+        served = self.release_variant(variant_id)
+        self._onto_pods(served)
+        return served
 
     def follow_moves(self) -> int:
         """Bring MLflow's aliases to where our recorded moves put them."""

@@ -9,7 +9,7 @@ output "database" {
 }
 
 output "install" {
-  description = "Commands that install the release, once the Secrets exist."
+  description = "Command that installs or upgrades the release, at the root of a checkout, once the Secrets exist."
   value       = module.chart_values.install
 }
 

@@ -1,10 +1,6 @@
 output "install" {
-  description = "Commands that install the release from a checkout of this repository, once the Secrets exist."
-  value       = <<-EOT
-    kubectl create namespace ${var.release.namespace}
-    kubectl label namespace ${var.release.namespace} pod-security.kubernetes.io/enforce=restricted
-    helm upgrade --install ${var.release.name} helm/affinage --namespace ${var.release.namespace} --values values.yaml --wait --rollback-on-failure --timeout 20m
-  EOT
+  description = "Command that installs or upgrades the release, at the root of a checkout, once the Secrets exist."
+  value       = "helm upgrade --install ${var.release.name} helm/affinage --namespace ${var.release.namespace} --values values.yaml --wait --rollback-on-failure --timeout 20m"
 }
 
 output "secrets" {

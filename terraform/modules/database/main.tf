@@ -58,7 +58,7 @@ resource "aws_db_instance" "this" {
   port           = local.port
 
   # AWS makes, keeps and rotates the password: it is in no variable, output or state.
-  username                      = "administrator"
+  username                      = "affinage_admin"
   manage_master_user_password   = true
   master_user_secret_kms_key_id = aws_kms_key.this.arn
 

@@ -17,8 +17,8 @@ variable "instance_types" {
   nullable    = false
 
   validation {
-    condition     = length(var.instance_types) > 0 && alltrue([for type in var.instance_types : can(regex("^(g[4-9]|p[3-9])", type))])
-    error_message = "Name types of the families g4 and up or p3 and up, for example [\"g6e.xlarge\"]; the others have no NVIDIA GPU."
+    condition     = length(var.instance_types) > 0 && alltrue([for type in var.instance_types : can(regex("^(g4dn|g[5-9][a-z]*|gr6|p[3-9][a-z0-9-]*)[.]", type)) && !startswith(type, "g5g.")])
+    error_message = "Name types of the families g4dn, g5 and up, gr6 or p3 and up, for example [\"g6e.xlarge\"]: NVIDIA GPUs on x86, which the nodes' image is for."
   }
 }
 

@@ -18,9 +18,9 @@ from tests.cluster.plane import Plane, control_plane
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     """A control plane that pods can reach."""
-    if "AFFINAGE_NODE_ADDRESS" not in os.environ:
+    if "NODE_ADDRESS" not in os.environ:
         pytest.skip("a real node needs namespaces of its own: `tests/cluster/node.sh pytest -m node`")
-    with control_plane(tmp_path_factory.mktemp("plane"), address=os.environ["AFFINAGE_NODE_ADDRESS"]) as running, running.api() as api:
+    with control_plane(tmp_path_factory.mktemp("plane"), address=os.environ["NODE_ADDRESS"]) as running, running.api() as api:
         install(api)
         yield running
 

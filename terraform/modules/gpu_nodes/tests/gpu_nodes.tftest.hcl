@@ -25,11 +25,11 @@ run "only_what_tolerates_the_taint_runs_there" {
   }
 }
 
-run "a_type_without_gpu_is_refused" {
+run "a_gpu_that_the_image_is_not_for_is_refused" {
   command = plan
 
   variables {
-    instance_types = ["m7i.xlarge"]
+    instance_types = ["g6e.xlarge", "g5g.xlarge"]
   }
 
   expect_failures = [var.instance_types]
