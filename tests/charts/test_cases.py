@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -14,6 +19,7 @@ from tests.support.manifests import containers, environment
 
 DIGEST = "sha256:" + "ab" * 32
 GPU = "nvidia.com/gpu"
+CLAIM = {"weights": {"existingClaim": "weights"}}
 
 
 def image(render: Render, values: dict[str, Any], name: str = "affinage-gateway") -> str:
@@ -40,6 +46,7 @@ def test_each_process_runs_its_image(render: Render) -> None:
         "Deployment generator-smollm2": {"generator"},
         "Deployment worker": {"worker"},
         "Job migration": {"gateway"},
+        "Job schedules": {"worker"},
         "Pod test": {"gateway"},
     }
 
@@ -47,7 +54,9 @@ def test_each_process_runs_its_image(render: Render) -> None:
 def test_a_pool_may_try_another_image(render: Render) -> None:
     def of_pool(given: dict[str, Any], common: dict[str, Any]) -> str:
         return image(
-            render, {"generators": {"big": {"engine": "big", "image": given}}, "images.generator": common}, "affinage-generator-big"
+            render,
+            {"generators": {"big": {"engine": "big", "image": given, **CLAIM}}, "images.generator": common},
+            "affinage-generator-big",
         )
 
     assert of_pool({}, {"tag": "0.1.5"}) == "affinage/generator:0.1.5"
@@ -95,7 +104,7 @@ def test_keys_of_secrets_can_be_named(render: Render) -> None:
 
 
 def test_pools_are_addressed_by_their_engines(render: Render) -> None:
-    big = {"engine": "llama-3-8b", "gpus": 1}
+    big = {"engine": "llama-3-8b", "gpus": 1, **CLAIM}
     assert gateway(render, {})["AFFINAGE_GENERATORS"] == "package:smollm2=http://affinage-generator-smollm2:3000"
     found = gateway(render, {"generators": {"big": big}})["AFFINAGE_GENERATORS"].split(",")
     assert found == ["llama-3-8b=http://affinage-generator-big:3000", "package:smollm2=http://affinage-generator-smollm2:3000"]
@@ -104,17 +113,17 @@ def test_pools_are_addressed_by_their_engines(render: Render) -> None:
     service = objects.one("Service", "affinage-generator-big")["spec"]
     assert service["clusterIP"] == "None"
     (container,) = objects.pod("Deployment", "affinage-generator-big")["containers"]
-    assert environment(container)["AFFINAGE_GENERATOR_ENGINE"] == "llama-3-8b"
+    assert environment(container)["AFFINAGE_GENERATOR_ENGINE"] == "/weights/llama-3-8b"
 
 
 def test_a_gpu_is_requested_as_it_is_limited_and_its_taint_tolerated(render: Render) -> None:
-    values = {"generators": {"big": {"engine": "big", "gpus": 2}}, "embedder.gpus": 1, "worker.gpus": 4}
+    values = {"generators": {"big": {"engine": "big", "gpus": 2, **CLAIM}}, "embedder.gpus": 1, "worker.gpus": 4}
     for name, count in (("generator-big", 2), ("embedder", 1), ("worker", 4)):
         pod = render(values).pod("Deployment", f"affinage-{name}")
         resources = pod["containers"][0]["resources"]
         assert resources["limits"][GPU] == resources["requests"][GPU] == str(count)
         assert pod["tolerations"] == [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
-        bare = render({"generators": {"big": {"engine": "big"}}}).pod("Deployment", f"affinage-{name}")
+        bare = render({"generators": {"big": {"engine": "big", **CLAIM}}}).pod("Deployment", f"affinage-{name}")
         assert "tolerations" not in bare
         # Beside its GPU a pod keeps what it had.
         for bound in ("requests", "limits"):
@@ -127,6 +136,23 @@ def test_weights_come_from_a_claim_and_are_read_only(render: Render) -> None:
     )
     assert {"name": "weights", "mountPath": "/weights", "readOnly": True} in pod["containers"][0]["volumeMounts"]
     assert {"name": "weights", "persistentVolumeClaim": {"claimName": "w", "readOnly": True}} in pod["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "folder", "loaded"),
+    [
+        ("mistral-small", "", "/weights/mistral-small"),
+        ("base:mistral-small", "", "/weights/mistral-small"),
+        ("mistral-small", "2026/mistral", "/weights/2026/mistral"),
+        ("/weights/mistral", "", "/weights/mistral"),
+    ],
+)
+def test_a_pool_loads_a_folder_and_is_asked_for_by_its_engine(render: Render, engine: str, folder: str, loaded: str) -> None:
+    values = {"generators": {"big": {"engine": engine, "precision": "float32", "weights": {"existingClaim": "w", "folder": folder}}}}
+    found = environment(render(values).pod("Deployment", "affinage-generator-big")["containers"][0])
+    assert found["AFFINAGE_GENERATOR_ENGINE"] == loaded
+    assert found["AFFINAGE_GENERATOR_PRECISION"] == "float32"
+    assert f"{engine}=http://affinage-generator-big:3000" in gateway(render, values)["AFFINAGE_GENERATORS"].split(",")
 
 
 def test_documents_come_from_a_claim_to_what_indexes_them(render: Render) -> None:
@@ -179,14 +205,14 @@ def test_a_model_has_the_time_it_needs_to_load(render: Render, seconds: int, fai
 
 
 def test_null_removes_a_pool_whoever_named_it(render: Render) -> None:
-    objects = render({"generators": {"smollm2": None, "big": None, "small": {"engine": "small"}}})
+    objects = render({"generators": {"smollm2": None, "big": None, "small": {"engine": "small", **CLAIM}}})
     assert {one["metadata"]["name"] for one in objects.all("Deployment") if "generator" in one["metadata"]["name"]} == {
         "affinage-generator-small"
     }
 
 
 def test_zero_is_a_value_of_a_pool_and_not_a_missing_one(render: Render) -> None:
-    zeros = {"engine": "big", "replicas": 0, "minReadySeconds": 0, "preStopSleepSeconds": 0}
+    zeros = {"engine": "big", **CLAIM, "replicas": 0, "minReadySeconds": 0, "preStopSleepSeconds": 0}
     deployment = render({"generators": {"big": zeros}}).one("Deployment", "affinage-generator-big")
     assert deployment["spec"]["replicas"] == 0
     assert deployment["spec"]["minReadySeconds"] == 0
@@ -241,15 +267,23 @@ def test_nothing_declared_removes_nothing(render: Render) -> None:
 
 def test_the_migration_can_be_left_to_a_person(render: Render) -> None:
     objects = render({"migration.enabled": False})
-    assert objects.all("Job") == []
     assert not [one for one in objects.objects if "migration" in one["metadata"]["name"]]
     assert render({"migration.timeoutSeconds": 60}).one("Job", "affinage-migration")["spec"]["activeDeadlineSeconds"] == 60
 
 
+def test_prefect_is_told_the_schedules_after_each_change(render: Render) -> None:
+    job = render().one("Job", "affinage-schedules")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "deploy.py", "--pool", "affinage"]
+    jobs = render({"worker.enabled": False, "worker.jobTemplate.enabled": True})
+    assert containers(jobs.pod("Job", "affinage-schedules"))[0]["command"][-1] == "affinage-jobs"
+    for values in ({"worker.schedules.enabled": False}, {"worker.enabled": False, "prefect.apiUrl": ""}):
+        assert not {("Job", "affinage-schedules"), ("NetworkPolicy", "affinage-schedules")} & render(values).names()
+
+
 def test_the_job_template_is_one_that_prefect_fills_in(render: Render) -> None:
     """Prefect's own template engine, on the values of one run."""
-    import json
-
     from prefect.utilities.templating import apply_values, find_placeholders
 
     objects = render({"worker.jobTemplate.enabled": True})
@@ -286,10 +320,24 @@ def test_another_release_has_other_names_and_selectors(render: Render) -> None:
     )
 
 
-def test_helm_test_asks_whether_the_gateway_is_ready_and_closed(render: Render) -> None:
+@pytest.mark.parametrize(("ready", "models", "code"), [(200, 401, 0), (503, 401, 1), (200, 200, 1), (200, 500, 1)])
+def test_helm_test_asks_whether_the_gateway_is_ready_and_closed(render: Render, ready: int, models: int, code: int) -> None:
     (pod,) = render().all("Pod")
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
     *_, script, address = pod["spec"]["containers"][0]["command"]
     assert address == "http://affinage-gateway:8400"
-    compile(script, "test", "exec")
-    assert '{"/health/ready": 200, "/v1/models": 401}' in script
+    statuses = {"/health/ready": ready, "/v1/models": models}
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert "Authorization" not in self.headers
+            self.send_response(statuses[self.path])
+            self.end_headers()
+
+        def log_message(self, *words: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [sys.executable, "-c", script, f"http://127.0.0.1:{server.server_port}"]
+        assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == code
+        server.shutdown()

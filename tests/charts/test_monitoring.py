@@ -11,7 +11,7 @@ import helm_python
 from prometheus_client import CollectorRegistry
 
 from affinage.serving import chat
-from affinage.telemetry import Metrics
+from affinage.telemetry import EngineMetrics, Metrics
 from tests.charts.conftest import Render
 from tests.charts.rendering import CHART, everything, texts, values_file
 from tests.support.manifests import selects
@@ -25,13 +25,13 @@ ADDED = {"namespace", "service", "pod", "job", "le"}
 
 def declared() -> dict[str, set[str]]:
     """Name of each series to its labels, as the telemetry declares them."""
-    registry = CollectorRegistry()
     found: dict[str, set[str]] = {}
-    for collector in vars(Metrics(registry)).values():
-        for metric in collector.values() if isinstance(collector, dict) else [collector]:
-            if metric is registry:
-                continue
-            for family in metric.describe():
+    for declaring in (Metrics(), EngineMetrics("embedder"), EngineMetrics("generator")):
+        for collector in vars(declaring).values():
+            for metric in collector.values() if isinstance(collector, dict) else [collector]:
+                if isinstance(metric, CollectorRegistry):
+                    continue
+                (family,) = metric.describe()
                 endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
                 found |= {f"{family.name}{ending}": set(metric._labelnames) for ending in endings}
     return found
@@ -49,6 +49,7 @@ def test_the_telemetry_is_read_right() -> None:
     assert known["affinage_gateway_requests_total"] == {"assistant", "arm", "outcome"}
     assert known["affinage_gateway_overhead_seconds_bucket"] == set()
     assert known["affinage_experiment_lift_lower"] == {"experiment"}
+    assert known["affinage_generator_tokens_total"] == {"direction"}
 
 
 def test_alerts_use_metrics_that_exist(render: Render) -> None:

@@ -139,7 +139,7 @@ def test_only_what_needs_the_registry_or_the_scheduler_reaches_it(render: Render
     for component, pod in pods(objects).items():
         egress = policy(objects, pod["metadata"]["labels"])["egress"]
         assert lets(egress, port=5000, to=None, direction="to") == (component in {"controller", "worker"})
-        assert lets(egress, port=4200, to=None, direction="to") == (component == "worker")
+        assert lets(egress, port=4200, to=None, direction="to") == (component in {"worker", "schedules"})
 
 
 def test_ranges_of_addresses_narrow_a_server_outside(render: Render) -> None:

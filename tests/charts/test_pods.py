@@ -6,9 +6,12 @@ import re
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from affinage.cli.main import app
+from affinage.errors import ConfigurationError
 from affinage.serving.server import GRACE_SECONDS
-from affinage.settings import PREFIX, Settings
+from affinage.settings import PREFIX, Settings, load_settings
 from tests.charts.conftest import Render
 from tests.charts.rendering import values_file
 from tests.support.manifests import containers, environment
@@ -16,8 +19,7 @@ from tests.support.restricted import breaches
 
 EVERYTHING = values_file("everything")
 BOTH = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["smallest", "everything"])
-# Declared by the branch that makes remote embedders and generators; each is dropped from here once `Settings` has it.
-COMING = {"embedder_url", "generators", "generator_engine"}
+KNOWN = set(Settings.model_fields)
 QUIET = {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "BENTOML_DO_NOT_TRACK": "True", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 MODELS = re.compile(r"affinage-(embedder|generator-\w+)$")
 
@@ -26,7 +28,7 @@ MODELS = re.compile(r"affinage-(embedder|generator-\w+)$")
 def test_every_pod_is_restricted(render: Render, values: dict[str, Any]) -> None:
     pods = list(render(values).pods())
     assert {where: breaches(pod["spec"]) for where, pod in pods if breaches(pod["spec"])} == {}
-    assert len(pods) == (9 if values else 7)
+    assert len(pods) == (10 if values else 8)
 
 
 def test_the_checker_of_restricted_pods_tells_a_bad_one(render: Render) -> None:
@@ -56,12 +58,45 @@ def test_the_checker_of_restricted_pods_tells_a_bad_one(render: Render) -> None:
 
 @BOTH
 def test_settings_know_every_variable_of_ours(render: Render, values: dict[str, Any]) -> None:
-    known = set(Settings.model_fields) | COMING
     for where, pod in render(values).pods():
         for container in containers(pod["spec"]):
             ours = {name.removeprefix(PREFIX).lower() for name in environment(container) if name.startswith(PREFIX)}
             # The settings refuse a variable that they do not know: the process would not start.
-            assert ours <= known, where
+            assert ours <= KNOWN, where
+
+
+@BOTH
+def test_the_settings_of_every_process_can_be_read(render: Render, values: dict[str, Any]) -> None:
+    for where, pod in render(values).pods():
+        for container in containers(pod["spec"]):
+            given = {name: value if isinstance(value, str) else "1" for name, value in environment(container).items()}
+            settings = load_settings(given)
+            assert str(settings.home) == given.get("AFFINAGE_HOME", str(Settings().home.absolute())), where
+
+
+def test_service_links_would_stop_every_process() -> None:
+    """Why pods turn them off: Kubernetes would write these for the Services of a release named `affinage`."""
+    for name, value in (("AFFINAGE_GATEWAY_SERVICE_HOST", "10.96.0.7"), ("AFFINAGE_GATEWAY_PORT", "tcp://10.96.0.7:8400")):
+        with pytest.raises(ConfigurationError):
+            load_settings({name: value})
+
+
+@BOTH
+def test_every_command_of_ours_exists_with_its_options(render: Render, values: dict[str, Any]) -> None:
+    found = set()
+    for _, pod in render(values).pods():
+        for container in containers(pod["spec"]):
+            program, *words = container.get("command", [""])
+            if program != "affinage":
+                continue
+            command: Any = get_command(app)
+            while words and words[0] in getattr(command, "commands", {}):
+                command = command.commands[words.pop(0)]
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert not hasattr(command, "commands"), words
+            assert {word for word in words if word.startswith("-")} <= options, words
+            found.add(command.name)
+    assert found == {"gateway", "controller", "migrate", *(["apply"] if values else [])}
 
 
 @BOTH
@@ -109,11 +144,11 @@ def test_each_secret_goes_only_to_those_that_need_it(render: Render) -> None:
     flows = {"Deployment worker", "ConfigMap job-template, job template"}
     serving = {"Deployment gateway", "Deployment controller", *flows}
     assert readers == {
-        "affinage-database": serving | {"Job migration"},
+        "affinage-database": serving | {"Job migration", "Job schedules"},
         "affinage-vectors": serving,
         "affinage-blobs": serving,
         "affinage-registry": serving - {"Deployment gateway"},
-        "affinage-prefect": flows,
+        "affinage-prefect": flows | {"Job schedules"},
     }
 
 
@@ -122,7 +157,9 @@ def test_model_servers_hold_no_credential_and_no_identity(render: Render, values
     objects = render({**values, "serviceAccount": {"annotations": {"example.org/role": "affinage"}}})
     for where, pod in objects.pods():
         model = MODELS.search(where) is not None
-        assert (pod["spec"]["serviceAccountName"] == "affinage-models") == (model or where.startswith("Pod ")), where
+        # Nor does `helm test` or what only talks to Prefect need one.
+        other = where in {"Pod affinage-test", "Job affinage-schedules"}
+        assert (pod["spec"]["serviceAccountName"] == "affinage-models") == (model or other), where
     assert "annotations" not in objects.one("ServiceAccount", "affinage-models")["metadata"]
     assert objects.one("ServiceAccount", "affinage-platform")["metadata"]["annotations"] == {"example.org/role": "affinage"}
 
@@ -134,7 +171,7 @@ def test_service_accounts_exist_before_their_pods(render: Render, values: dict[s
     for where, pod in objects.pods():
         account = objects.one("ServiceAccount", pod["spec"]["serviceAccountName"])
         hook = account["metadata"].get("annotations", {}).get("helm.sh/hook", "")
-        assert (hook == "pre-install,pre-upgrade") == where.startswith("Job "), where
+        assert (hook == "pre-install,pre-upgrade") == (where == "Job affinage-migration"), where
 
 
 @BOTH

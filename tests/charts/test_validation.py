@@ -28,8 +28,13 @@ IMPOSSIBLE = [
         "generators.second and generators.smollm2 both serve the engine package:smollm2",
     ),
     ({"generators": {"big": {"engine": "/weights/big"}}}, "set generators.big.weights.existingClaim, or remove the engine"),
+    ({"generators": {"big": {"engine": "mistral-small"}}}, "no volume holds its weights: set generators.big.weights.existingClaim"),
+    (
+        {"generators": {"big": {"engine": "/weights/a", "weights": {"existingClaim": "w", "folder": "b"}}}},
+        "generators.big.weights.folder both name a folder: remove the second",
+    ),
     ({"generators": {"big": {"engine": "/models/big", **CLAIM}}}, "a pod has weights below /weights only"),
-    ({"generators": {"smollm2": CLAIM}}, "remove the claim, or name the folder below /weights as the engine"),
+    ({"generators": {"smollm2": CLAIM}}, "remove the claim, or the engine"),
     ({"networkPolicy.monitoring": [], "monitoring.serviceMonitor.enabled": True}, "networkPolicy.monitoring lets nobody: remove the first"),
     ({"worker.resources": {"limits": {"nvidia.com/gpu": 1}}}, "worker.resources names nvidia.com/gpu: remove it, and set worker.gpus"),
     (
@@ -52,7 +57,7 @@ def test_names_that_would_be_too_long_are_refused(render: Render) -> None:
     with pytest.raises(helm_python.HelmRenderError, match="would have 64 characters, and 63 are allowed: choose a shorter release name"):
         render(release="a" * 53)
     with pytest.raises(helm_python.HelmRenderError, match="shorter release name or pool name"):
-        render({"generators": {"a" * 20: {"engine": "x"}}}, release="a" * 40)
+        render({"generators": {"a" * 20: {"engine": "x", **CLAIM}}}, release="a" * 40)
     assert render(release="a" * 40)
 
 

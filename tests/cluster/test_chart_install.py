@@ -221,6 +221,8 @@ def test_after_removal_nothing_is_left(helm: helm_python.Config, api: client.Api
 
 SMALL_ENOUGH = {"generators": {"large": None}, "embedder": {"gpus": 0}, "worker": {"gpus": 0, "documents": {"existingClaim": ""}}}
 # No GPU and no volume on these nodes.
+LARGE = {"engine": "package:large"}
+# No volume either.
 
 
 def manifests(chart: helm_python.Chart, namespace: str) -> Manifests:
@@ -270,7 +272,7 @@ def test_the_api_server_would_refuse_a_wrong_one(api: client.ApiClient, chart: h
 def test_every_pod_template_is_admitted_as_restricted(core: client.CoreV1Api, chart: helm_python.Chart, namespace: str) -> None:
     """Those of hooks, of `helm test` and of the flows' jobs too: a Deployment itself is admitted with whatever pods it has."""
     pods = list(manifests(chart, namespace).pods())
-    assert len(pods) == 9
+    assert len(pods) == 10
     for number, (where, pod) in enumerate(pods):
         spec = {"restartPolicy": "Never", **pod["spec"]}
         if "job template" in where:
@@ -287,7 +289,7 @@ def test_a_pool_with_gpus_finds_its_nodes_and_nothing_else_does(
 ) -> None:
     taint = {"key": GPU, "value": "present", "effect": "NoSchedule"}
     with fake_nodes(plane, 2, gpus=4, taints=(taint,)) as nodes:
-        install(helm, {"generators.large": {"engine": "large", "gpus": 4, "replicas": 2, "minReadySeconds": 1}})
+        install(helm, {"generators.large": {"gpus": 4, "replicas": 2, "minReadySeconds": 1, **LARGE}})
         assert {pod.spec.node_name for pod in ready(core, namespace, "generator-large")} == set(nodes)
         assert not [pod.metadata.name for pod in ready(core, namespace) if pod.spec.node_name in nodes and "large" not in pod.metadata.name]
 

@@ -224,14 +224,16 @@ readinessProbe:
 {{/* What a pool that does not say otherwise gets; values.yaml shows the same in the pool `smollm2`. */}}
 {{- define "affinage.generatorDefaults" -}}
 engine: package:smollm2
+precision: bfloat16
 replicas: 1
 gpus: 0
 weights:
   existingClaim: ""
+  folder: ""
 startupSeconds: 600
 minReadySeconds: 30
 preStopSleepSeconds: 5
-homeSize: 10Gi
+homeSize: 2Gi
 logLevel: INFO
 nodeSelector: {}
 tolerations: []
@@ -261,6 +263,20 @@ resources:
 {{- $_ := set $image "digest" "" -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $image (deepCopy $own)) -}}
+{{- end -}}
+
+{{/* What the pods of a pool load: the packaged model, or a folder of the mounted weights. */}}
+{{- define "affinage.generatorWeights" -}}
+{{- if or (hasPrefix "package:" .engine) (hasPrefix "/" .engine) -}}
+{{- .engine -}}
+{{- else -}}
+{{- printf "/weights/%s" (default (splitList ":" .engine | last) .weights.folder) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* `yes` when a job tells Prefect which flows run when: there is somebody to run them. */}}
+{{- define "affinage.scheduled" -}}
+{{- if and .Values.worker.schedules.enabled (or .Values.worker.enabled .Values.worker.jobTemplate.enabled) -}}yes{{- end -}}
 {{- end -}}
 
 {{/* Not empty when the values declare something. Nothing declared removes nothing: an empty list is more often forgotten than meant. */}}
