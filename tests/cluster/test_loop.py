@@ -111,6 +111,8 @@ def test_a_scheduled_run_indexes_and_the_gateway_answers_with_checked_quotes_and
         parts=parts,
         limit=180,
     )
+    assert 'affinage_index_documents{source="handbook",state="indexed"} 3.0' in get(f"{parts.controller_url}/metrics")
+    assert "affinage_index_last_success_timestamp_seconds" in get(f"{parts.controller_url}/metrics")
     alice = client(parts, "alice")
     reply = ask(alice, "guichet", QUESTION)
     assert reply["known"] is True

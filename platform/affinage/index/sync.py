@@ -36,6 +36,7 @@ from affinage.index.builds import (
     open_embedder,
 )
 from affinage.index.clients import IndexClients
+from affinage.index.gauges import set_source_gauges
 from affinage.index.leases import Lease, hold
 from affinage.index.reports import COMPLETE, FAILED, HELD, PARTIAL, SyncReport
 from affinage.index.revisions import Revision, delete_documents, purge, recover, write_revisions
@@ -307,12 +308,9 @@ class _Run:
                     started_at=self.started_at, ended_at=clients.now(), confirmed_deletes=self.confirm_deletes,
                 )
             )  # fmt: skip
-            states = ledger.count_states(connection, self.source) if clients.metrics else {}
         if clients.metrics is None:
             return
         clients.metrics.index_sync_duration.labels(self.source).observe(report.seconds)
         clients.metrics.index_embedded_chunks.labels(self.source).inc(report.chunks.embedded)
-        for state in ("indexed", "failed"):
-            clients.metrics.index_documents.labels(self.source, state).set(states.get(state, 0))
-        if report.status in {COMPLETE, PARTIAL}:
-            clients.metrics.index_last_success.labels(self.source).set(clients.now().timestamp())
+        with clients.database.read() as connection:
+            set_source_gauges(connection, self.source, clients.metrics)

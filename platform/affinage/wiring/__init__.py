@@ -123,8 +123,15 @@ class Affinage(Adapters):
             Duty("champions", self.take_in_champions),
             Duty("candidates", self.start_due_experiments),
             Duty("experiments", self.look_at_experiments),
+            Duty("gauges", self.set_gauges),
         )
         return Controller(self.database, duties, metrics=self.metrics, now=self.now)
+
+    def set_gauges(self) -> None:
+        """Bring the gauges of this process to what the record of truth says."""
+        from affinage.index.gauges import set_index_gauges
+
+        set_index_gauges(self.database, self.metrics)
 
     def release_models(self) -> None:
         """Give back the memory of loaded models; they are loaded again when they are needed."""
