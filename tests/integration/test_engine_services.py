@@ -66,7 +66,10 @@ def test_a_pod_becomes_ready_takes_adapters_breaks_off_and_is_stood_in_for(tiny:
         pool = GeneratorPool("tiny", pods)
         bare = pool.generate([ask()])[0].text
         pool.load_adapter(name, folder)
+        pool.load_adapter(name, folder)
         assert pool.adapters() == [name]
+        with pytest.raises(DependencyError, match="Other files are loaded"):
+            pool.load_adapter(name, write_tiny_adapter(tiny, tmp_path / "impostor", seed=2))
         proof = pool.log_probabilities([Message("user", "bonjour")], "bonsoir", adapter=name)
         assert len(proof) == 8  # a token for each byte, and the end
         assert proof != pool.log_probabilities([Message("user", "bonjour")], "bonsoir")

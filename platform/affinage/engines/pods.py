@@ -206,19 +206,19 @@ class Pods:
         return UnavailableError("engine", f"No pod behind `{self.url}` answers.", hint="Try again in a moment.")
 
     def send_adapter(self, name: str, folder: Path) -> None:
-        """Send the files in `folder` to every ready pod that lacks `name`.
+        """Send the files in `folder` to every ready pod.
+
+        Also to those that list `name`: they compare the files, and only those that were loaded as `name` may have it.
 
         Raises
         ------
         DependencyError
             If a pod refuses them, or none could be reached.
         """
-        missing = [pod for pod in self.ready(fresh=True) if not pod.has(name)]
-        if not missing:
-            return
+        pods = self.ready(fresh=True)
         with tempfile.TemporaryFile() as file:
             size = write_archive(folder, file)
-            for pod in missing:
+            for pod in pods:
                 file.seek(0)
                 try:
                     pod.server.upload(_path(name), file, size_bytes=size)

@@ -102,7 +102,7 @@ class GeneratorPool:
         return answers[0]
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Send the PEFT folder to every ready pod that lacks `name`."""
+        """Send the PEFT folder to every ready pod; one that has loaded these files as `name` has nothing to do."""
         self._pods.send_adapter(name, folder)
 
     def unload_adapter(self, name: str) -> None:

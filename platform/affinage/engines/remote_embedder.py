@@ -31,7 +31,7 @@ class RemoteEmbedder:
     Parameters
     ----------
     adapter, folder
-        Name and PEFT files of an adapter, sent to the pods that lack it.
+        Name and PEFT files of an adapter, sent to the pods.
     """
 
     def __init__(self, pods: Pods, *, adapter: str | None = None, folder: Path | None = None) -> None:
