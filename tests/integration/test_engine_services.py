@@ -10,13 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from affinage.engines.pods import Pods
 from affinage.engines.pool import GeneratorPool
 from affinage.engines.protocols import GenerationRequest, Message
-from affinage.errors import DependencyError
+from affinage.engines.transformers import TransformersGenerator
+from affinage.errors import DependencyError, RefusedError
+from affinage.residency.load import prove
 from affinage.settings import Settings
+from affinage.tuning.golden import GoldenRow
 from affinage.wiring import Affinage
 from tests.support.process import installed
 from tests.support.services import Service, serve
@@ -90,6 +94,30 @@ def test_a_pod_becomes_ready_takes_adapters_breaks_off_and_is_stood_in_for(tiny:
         other.child.kill()
         assert within(60, lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     pool.unload_adapter(name)
+
+
+def test_the_adapter_on_a_pod_is_proved_by_what_was_measured_elsewhere(tiny: Path, pod: Service, tmp_path: Path) -> None:
+    right, wrong = (write_tiny_adapter(tiny, tmp_path / str(seed), seed=seed) for seed in (1, 2))
+    measured = TransformersGenerator(tiny, base="tiny", threads=1, precision="float32")
+    measured.load_adapter("tiny@1", right)
+    messages = (Message("user", "bonjour"),)
+    golden = [
+        GoldenRow(
+            messages,
+            target,
+            adapter=float(np.mean(measured.log_probabilities(messages, target, adapter="tiny@1"))),
+            base=float(np.mean(measured.log_probabilities(messages, target))),
+        )
+        for target in ("bonsoir", "oui")
+    ]
+    pool = GeneratorPool("tiny", Pods(pod.url))
+    pool.load_adapter("tiny@1", right)
+    pool.load_adapter("tiny@2", wrong)
+    assert (prove(pool, golden, adapter="tiny@1").from_reference or 0) < 1e-4
+    with pytest.raises(RefusedError):
+        prove(pool, golden, adapter="tiny@2")
+    for name in pool.adapters():
+        pool.unload_adapter(name)
 
 
 @pytest.mark.parametrize("kind", ["absent", "damaged"])

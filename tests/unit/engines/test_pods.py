@@ -13,7 +13,7 @@ import pytest
 from affinage.engines.pods import REFRESH_SECONDS, STALE_SECONDS, Address, Pods
 from affinage.engines.pool import GeneratorPool
 from affinage.engines.protocols import GenerationRequest, Message
-from affinage.errors import ConfigurationError, DependencyError, UnknownObjectError
+from affinage.errors import ConfigurationError, DependencyError, RefusedError, UnknownObjectError
 from tests.support.openai_server import OpenAIServer, serve_openai
 
 ADAPTER = "guichet@11111111"
@@ -144,6 +144,20 @@ def test_a_refusal_is_the_answer_and_quotes_nobody(fleet: Fleet, failure: str, r
         fleet.pool.generate([ask()])
     assert (caught.value.retryable, sum(fleet.asked)) == (retryable, 1)
     assert "bonjour" not in str(caught.value).lower()
+
+
+def test_every_pod_is_asked_for_the_proof_and_they_must_agree(fleet: Fleet) -> None:
+    messages = [Message("user", "bonjour")]
+    assert fleet.pool.log_probabilities(messages, "x") == [-0.5, -1.5]
+    assert fleet.asked == [1, 1]
+    fleet.servers[1].log_probabilities = [-0.6, -1.6]
+    with pytest.raises(RefusedError, match="do not agree"):
+        fleet.pool.log_probabilities(messages, "x")
+    fleet.servers[1].log_probabilities = [float("nan"), -1.5]
+    with pytest.raises(RefusedError):
+        fleet.pool.log_probabilities(messages, "x")
+    with pytest.raises(UnknownObjectError, match=ADAPTER):
+        fleet.pool.log_probabilities(messages, "x", adapter=ADAPTER)
 
 
 def test_a_pod_with_another_base_is_left_out(fleet: Fleet) -> None:
