@@ -192,6 +192,18 @@ def test_an_ageing_picture_is_renewed_while_it_serves(fleet: Fleet) -> None:
     assert fleet.pool.adapters() == [ADAPTER]
 
 
+def test_a_name_server_that_fails_does_not_take_the_pods_away(fleet: Fleet) -> None:
+    def resolver(_host: str, _port: int) -> list[Address]:
+        if fleet.now:
+            raise DependencyError("engine", "no name server")
+        return fleet.addresses
+
+    pool = GeneratorPool("base", Pods("http://pods:1", resolver=resolver, monotonic=lambda: fleet.now))
+    pool.generate([ask()])
+    fleet.now = STALE_SECONDS + 1
+    assert pool.generate([ask()])[0].text == "BONJOUR"
+
+
 def test_nobody_there_is_retryable(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_args: object, **_options: object) -> None:
         raise socket.gaierror
