@@ -11,9 +11,16 @@ export PYTHONDONTWRITEBYTECODE :=
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-# Built once on a machine, outside the checkout; another module or flag is another folder.
-GO_CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/affinage/cluster
-WEAVIATE := $(GO_CACHE)/weaviate-$(shell cat tests/cluster/weaviate/go.mod tests/cluster/weaviate/go.sum | sha256sum | cut -c1-16)
+# Each folder of tests/cluster with a go.mod is a program, built once on a machine, outside the checkout: another module is another folder.
+GO_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/affinage/cluster
+go_program = $(GO_CACHE)/$(1)-$(shell cat $(sort $(wildcard tests/cluster/$(1)/go.* tests/cluster/$(1)/*.go)) | sha256sum | cut -c1-16)/$(2)
+KUBERNETES := $(call go_program,bin,kubernetes)
+KWOK := $(call go_program,kwok,kwok)
+COREDNS := $(call go_program,coredns,coredns)
+PAUSE := $(call go_program,pause,pause)
+WEAVIATE := $(call go_program,weaviate,weaviate-server)
+GO_PROGRAMS := $(KUBERNETES) $(KWOK) $(COREDNS) $(PAUSE) $(WEAVIATE)
+ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
 .PHONY: help setup browser check test cluster-bin test-cluster demo lock clean
 
@@ -44,16 +51,52 @@ check: setup ## Style, types and the direction of imports.
 test: setup browser ## All tests but those of `test-cluster`.
 	$(BIN)/pytest -m "not cluster"
 
-cluster-bin: $(WEAVIATE)/weaviate-server ## Build the servers of the cluster's tests from pinned Go modules.
+cluster-bin: $(GO_PROGRAMS) ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
+	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! { command -v promtool && command -v containerd && command -v nft; } > /dev/null; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
+			prometheus containerd runc containernetworking-plugins nftables iproute2 procps > /dev/null; \
+	fi
+	@if command -v apt-get > /dev/null && [ ! -e $(ROOTFS) ]; then $(MAKE) --no-print-directory $(ROOTFS); fi
 
-$(WEAVIATE)/weaviate-server:
-	@command -v go > /dev/null || { echo "Go 1.24 or later is needed to build Weaviate." >&2; exit 1; }
-	mkdir -p $(@D)
-	cd tests/cluster/weaviate && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $@.part github.com/weaviate/weaviate/cmd/weaviate-server
+# The files of an image with Python, from Debian's packages.
+$(ROOTFS):
+	rm -rf $(@D).part && mkdir -p $(@D).part/packages $(@D)
+	cd $(@D).part/packages && apt-get -qq -o APT::Sandbox::User=root download $$(cat $(CURDIR)/tests/cluster/rootfs.txt)
+	for package in $(@D).part/packages/*.deb; do dpkg-deb --extract $$package $(@D).part/root; done
+	tar --sort=name --owner=0 --group=0 --numeric-owner --exclude=./usr/share/doc --exclude=./usr/share/man -cf $@.part -C $(@D).part/root .
+	rm -r $(@D).part
 	mv $@.part $@
 
-test-cluster: setup cluster-bin ## What needs the servers of a cluster.
-	AFFINAGE_CLUSTER_BIN=$(WEAVIATE) $(BIN)/pytest -m cluster
+# Go compiles anew for another CGO_ENABLED or -trimpath: all programs use the same.
+$(GO_PROGRAMS):
+	@command -v go > /dev/null || { \
+		echo "Go $$(sed -n 's/^go //p' tests/cluster/$(MODULE)/go.mod) or later is needed to build $(@F)." >&2; exit 1; }
+	mkdir -p $(@D)
+	cd tests/cluster/$(MODULE) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w $(LINK)" -o $@.part $(PACKAGE)
+	$(foreach server,$(SERVERS),ln -sf $(@F) $(@D)/$(server);)
+	mv $@.part $@
+
+$(KUBERNETES): MODULE := bin
+$(KUBERNETES): PACKAGE := .
+$(KUBERNETES): SERVERS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
+# Without a version, Helm and the kubelet see v0.0.0.
+KUBERNETES_VERSION := $(shell sed -n 's/^\tk8s.io\/kubernetes //p' tests/cluster/bin/go.mod)
+$(KUBERNETES): LINK := -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION) \
+	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
+$(KWOK): MODULE := kwok
+$(KWOK): PACKAGE := sigs.k8s.io/kwok/cmd/kwok
+$(COREDNS): MODULE := coredns
+$(COREDNS): PACKAGE := github.com/coredns/coredns
+$(PAUSE): MODULE := pause
+$(PAUSE): PACKAGE := .
+$(WEAVIATE): MODULE := weaviate
+$(WEAVIATE): PACKAGE := github.com/weaviate/weaviate/cmd/weaviate-server
+
+empty :=
+test-cluster: export CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
+test-cluster: setup cluster-bin ## What needs the servers of a cluster; as root also what needs a real node.
+	$(BIN)/pytest -m "cluster and not node"
+	tests/cluster/node.sh $(BIN)/pytest -m node
 
 demo: setup ## The whole loop on this machine; DOCS=folder runs it on your own documents.
 	$(BIN)/affinage demo $(if $(DOCS),--docs "$(DOCS)")
@@ -62,9 +105,11 @@ demo: setup ## The whole loop on this machine; DOCS=folder runs it on your own d
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 lock: ## Resolve the dependencies again.
 	echo uv | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements/uv.txt -
-	$(COMPILE) --extra gateway --extra index --override requirements/overrides-no-torch.txt -o requirements/gateway.txt
-	$(COMPILE) --extra index --extra registry --extra flows --override requirements/overrides-no-torch.txt -o requirements/flows.txt
-	$(COMPILE) --extra index --extra registry --extra tuning --override requirements/overrides.txt -o requirements/tuning.txt
+	$(COMPILE) --extra gateway --extra index --extra weaviate --override requirements/overrides-no-torch.txt -o requirements/gateway.txt
+	$(COMPILE) --extra index --extra weaviate --extra registry --extra flows --extra gateway --override requirements/overrides-no-torch.txt -o requirements/flows.txt
+	$(COMPILE) --extra index --extra services --override requirements/overrides-no-torch.txt -o requirements/embedder.txt
+	$(COMPILE) --extra index --extra services --extra tuning --override requirements/overrides.txt -o requirements/generator.txt
+	$(COMPILE) --extra index --extra weaviate --extra registry --extra flows --extra gateway --extra tuning --override requirements/overrides.txt -o requirements/worker.txt
 	$(COMPILE) --all-extras --override requirements/overrides.txt -o requirements/dev.txt
 	@! grep -nE 'https?://' requirements/*.txt
 

@@ -11,6 +11,8 @@ import pytest
 
 from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
+from tests.support.programs import required
+from tests.support.weaviate import SERVER, running
 
 
 class Clock:
@@ -49,3 +51,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def blobs(tmp_path: Path) -> FolderBlobs:
     return FolderBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture(scope="session")
+def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """A real Weaviate server: its address and its gRPC port."""
+    with running(required(SERVER), tmp_path_factory.mktemp("weaviate")) as found:
+        yield found

@@ -82,6 +82,10 @@ class Metrics:
             "affinage_adapter_load_seconds", "Time to load and prove an adapter.", buckets=LATENCY_BUCKETS_SECONDS, registry=r
         )
         self.adapter_verify_failures = Counter("affinage_adapter_verify_failures_total", "Adapters refused at load.", registry=r)
+        self.controller_leader = Gauge("affinage_controller_leader", "1 on the controller that leads.", registry=r)
+        self.controller_duty_failures = Counter(
+            "affinage_controller_duty_failures_total", "Duties of the controller that failed, by name.", ["duty"], registry=r
+        )
 
 
 class EngineMetrics:

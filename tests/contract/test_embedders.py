@@ -63,7 +63,7 @@ def make(request: pytest.FixtureRequest, cache: Path, adapter_folders: dict[str,
         yield lambda adapter: MiniLM(cache, threads=1, adapter=adapter_folders[adapter] if adapter else None)
     else:
         pods = request.getfixturevalue("pods")
-        yield lambda adapter: RemoteEmbedder(pods, adapter=adapter, folder=adapter_folders[adapter] if adapter else None)
+        yield lambda adapter: RemoteEmbedder(pods, adapter=adapter, files=(lambda: adapter_folders[adapter]) if adapter else None)
 
 
 def test_vectors_have_length_one_and_do_not_depend_on_the_batch(make: Make) -> None:
@@ -108,7 +108,7 @@ def test_the_service_gives_the_vectors_of_the_process(
 ) -> None:
     folder = adapter_folders[adapter] if adapter else None
     here = MiniLM(cache, threads=1, adapter=folder)
-    there = RemoteEmbedder(pods, adapter=adapter, folder=folder)
+    there = RemoteEmbedder(pods, adapter=adapter, files=(lambda: folder) if adapter else None)
     assert there.fingerprint == here.fingerprint
     np.testing.assert_allclose(there.embed(TEXTS), here.embed(TEXTS), atol=1e-6)
 

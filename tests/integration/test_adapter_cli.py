@@ -20,6 +20,7 @@ from affinage.demo.damage import damage_adapter
 from affinage.engines.protocols import GenerationRequest, Message
 from affinage.errors import RefusedError
 from affinage.registry.countersign import countersign
+from affinage.registry.moves import pointer_of
 from affinage.registry.variants import get_variant, stored_variant
 from affinage.settings import load_settings
 from affinage.wiring import Affinage
@@ -87,6 +88,39 @@ def prepare(app: Affinage, folder: Path) -> None:
         save_snapshot(connection, snapshot, rows, user_of={})
 
 
+def set_champion_by_hand(affinage, app: Affinage, *, to: dict[str, Any], back: str) -> None:
+    """A recorded override, noticed at the next look."""
+    app.registry.set_alias("default", "calls", "champion", to["model_version"])
+    assert affinage("adapter", "follow") == {"candidates": [], "champions": [{"assistant": "calls", "variant": to["variant"]}]}
+    assert affinage("adapter", "rollback", "calls")["variant"] == back
+    assert affinage("adapter", "follow")["champions"] == []
+
+
+def set_champion_by_hand_to_a_retired_one(affinage, app: Affinage, *, to: dict[str, Any], serves: str) -> None:
+    """It is refused, and what serves goes on."""
+    app.registry.set_alias("default", "calls", "champion", to["model_version"])
+    assert affinage("adapter", "follow", code=3)["error"]["type"] == "RefusedError"
+    with app.database.read() as connection:
+        assert pointer_of(connection, "calls").variant_id == serves
+
+
+def check_what_reaches_an_engine(app: Affinage, variant: str, *, weights: Path, damaged: Path) -> None:
+    """The champion does, verified, countersigned and proved; an engine that holds other files does not pass."""
+    with app.database.read() as connection:
+        champion = get_variant(connection, variant)
+    generator = app.generator("tiny", folder=weights)
+    generator.unload_adapter(str(champion.adapter))
+    app.load_adapter(generator, champion)
+    assert generator.generate([GenerationRequest((Message("user", "call 1"),), adapter=champion.adapter, max_tokens=4)])
+    generator.unload_adapter(str(champion.adapter))
+    generator.load_adapter(str(champion.adapter), damaged)
+    from affinage.residency.load import prove
+    from affinage.tuning import golden
+
+    with pytest.raises(RefusedError, match="not live"):
+        prove(generator, golden.load(app.blobs, str(champion.adapter_digest)), adapter=str(champion.adapter))
+
+
 def test_from_weights_to_a_champion_and_back(affinage, tmp_path: Path) -> None:
     weights = write_tiny_llama(tmp_path / "tiny")
     added = affinage("base", "add", str(weights))
@@ -126,6 +160,7 @@ def test_from_weights_to_a_champion_and_back(affinage, tmp_path: Path) -> None:
     back = affinage("adapter", "rollback", "calls")
     assert (back["variant"], back["version"]) == (variant, 3)
     assert app.registry.aliases("default", "calls")["champion"] == trained["model_version"]
+    set_champion_by_hand(affinage, app, to=damaged, back=variant)
     assert affinage("adapter", "rollback", "calls", code=3)["error"]["type"] == "RefusedError"
     assert affinage("adapter", "retire", damaged["variant"])["changed"] is True
     assert affinage("adapter", "retire", variant, code=3)["error"]["type"] == "RefusedError"
@@ -135,20 +170,9 @@ def test_from_weights_to_a_champion_and_back(affinage, tmp_path: Path) -> None:
     assert (shown["base_digest"], shown["dataset_id"]) == (added["digest"], "ds-1")
     assert [gate["gate_id"] for gate in shown["gates"]] == [evaluated.gate_id]
 
-    # The champion reaches an engine verified, countersigned and proved; an engine that holds other files does not pass.
-    with app.database.read() as connection:
-        champion = get_variant(connection, variant)
-    generator = app.generator("tiny", folder=weights)
-    generator.unload_adapter(str(champion.adapter))
-    app.load_adapter(generator, champion)
-    assert generator.generate([GenerationRequest((Message("user", "call 1"),), adapter=champion.adapter, max_tokens=4)])
-    generator.unload_adapter(str(champion.adapter))
-    generator.load_adapter(str(champion.adapter), tmp_path / "damaged")
-    from affinage.residency.load import prove
-    from affinage.tuning import golden
+    set_champion_by_hand_to_a_retired_one(affinage, app, to=damaged, serves=variant)
 
-    with pytest.raises(RefusedError, match="not live"):
-        prove(generator, golden.load(app.blobs, str(champion.adapter_digest)), adapter=str(champion.adapter))
+    check_what_reaches_an_engine(app, variant, weights=weights, damaged=tmp_path / "damaged")
     app.close()
 
 
@@ -170,7 +194,7 @@ def test_an_alias_set_in_a_notebook_is_followed_once(affinage, tmp_path: Path) -
     affinage("base", "add", str(weights))
     app = Affinage(load_settings())
     prepare(app, tmp_path)
-    assert affinage("adapter", "follow") == {"candidates": []}
+    assert affinage("adapter", "follow") == {"candidates": [], "champions": []}
 
     store = f"sqlite:///{app.settings.home / 'mlflow.db'}"
     notebook = MlflowClient(tracking_uri=store, registry_uri=store)
@@ -184,6 +208,6 @@ def test_an_alias_set_in_a_notebook_is_followed_once(affinage, tmp_path: Path) -
     (found,) = affinage("adapter", "follow")["candidates"]
     assert (found["assistant"], found["model_version"]) == ("calls", str(made.version))
     assert found["adapter"].startswith("calls@")
-    assert affinage("adapter", "follow") == {"candidates": []}
+    assert affinage("adapter", "follow") == {"candidates": [], "champions": []}
     # It was taken in, not trusted: its shapes are not this base's.
     assert affinage("adapter", "verify", found["variant"], code=3)["verified"] is False

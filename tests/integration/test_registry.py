@@ -23,7 +23,7 @@ from affinage.errors import ConflictError, DependencyError, RefusedError, Unknow
 from affinage.registry.adapter_files import WEIGHTS, adapter_digest
 from affinage.registry.bases import Base, describe_base, register_base
 from affinage.registry.countersign import countersign
-from affinage.registry.follow import finish_moves, sync_aliases
+from affinage.registry.follow import finish_moves, sync_alias
 from affinage.registry.mlflow import MlflowRegistry
 from affinage.registry.moves import move_champion, pointer_of, set_candidate
 from affinage.registry.variants import StoredVariant, save_variant, stored_variant
@@ -149,15 +149,30 @@ def test_aliases_follow_recorded_moves_and_a_variant_without_adapter_gets_its_ve
 def test_our_own_moves_are_not_taken_for_moves_by_hand(database, registry, spec, tuned, sync, clock, new_id) -> None:
     with database.write() as connection:
         set_candidate(connection, assistant=spec.name, variant_id=tuned.variant_id, actor="t", reason="t", now=clock(), new_id=new_id)
+    assert sync() is None  # it is on its way
     finish_moves(database, registry, now=clock)
     assert sync() is None
+    assert sync("champion") is None
+
+
+def test_a_champion_moved_by_hand_is_noticed_once(database, registry, plain_client, spec, tuned, sync, clock) -> None:
+    finish_moves(database, registry, now=clock)  # the default champion
+    assert sync("champion") is None
+    plain_client.set_registered_model_alias(f"affinage.default.{spec.name}", "champion", tuned.model_version)
+    moved = sync("champion")
+    assert moved is not None
+    assert moved.variant_id == tuned.variant_id
+    assert sync("champion") is None
+    # The alias taken away by hand moves nothing: what serves goes on serving.
+    plain_client.delete_registered_model_alias(f"affinage.default.{spec.name}", "champion")
+    assert sync("champion") is None
 
 
 @pytest.fixture
 def sync(database: Database, registry: MlflowRegistry, bare: Variant, base: Base, clock, new_id):
-    """One look at the alias `candidate`."""
+    """One look at an alias."""
     known = {"organisation": "default", "current": bare, "base_of": lambda task: base, "now": clock, "new_id": new_id}
-    return lambda: sync_aliases(database, registry, **known)
+    return lambda alias="candidate": sync_alias(database, registry, alias=alias, **known)
 
 
 def notebook_version(plain_client, spec: AssistantSpec, folder: Path, **tags: str) -> str:

@@ -8,14 +8,27 @@ import sys
 from pathlib import Path
 
 from affinage.index.stores.lancedb import LanceStore
+from affinage.index.stores.protocol import VectorStore
+from affinage.index.stores.weaviate import WeaviateStore
 from affinage.index.sync import sync_source
 from affinage.wiring import random_id, utc_now
 from tests.support.indexing import World
 
+STORE = "TEST_WEAVIATE"
+"""Address and gRPC port of a Weaviate server; unset: LanceDB in the world's folder."""
+
+
+def open_store(folder: Path) -> VectorStore:
+    """The store of the world in `folder`."""
+    if server := os.environ.get(STORE):
+        url, grpc_port = server.split()
+        return WeaviateStore(url, grpc_port=int(grpc_port))
+    return LanceStore(folder / "vectors")
+
 
 def main() -> None:
     folder, step = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
-    world = World(folder, store=LanceStore(folder / "vectors"), declared=True)
+    world = World(folder, store=open_store(folder), declared=True)
     world.new_id = random_id
 
     def reached(name: str) -> None:

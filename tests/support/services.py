@@ -21,8 +21,8 @@ START_SECONDS = 120
 class Service:
     """A running `bentoml serve`."""
 
-    def __init__(self, name: str, folder: Path, environment: Mapping[str, str]) -> None:
-        self.port = free_port()
+    def __init__(self, name: str, folder: Path, environment: Mapping[str, str], port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / f"{name}.log"
         with self._log.open("wb") as log:
@@ -67,10 +67,10 @@ class Service:
 
 
 @contextmanager
-def serve(name: str, folder: Path, *, wait: bool = True, **environment: str) -> Iterator[Service]:
+def serve(name: str, folder: Path, *, wait: bool = True, port: int | None = None, **environment: str) -> Iterator[Service]:
     """The service of `services/<name>`, ready unless told not to wait."""
     folder.mkdir(parents=True, exist_ok=True)
-    service = Service(name, folder, environment)
+    service = Service(name, folder, environment, port)
     try:
         if wait:
             service.wait()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,30 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.programs import free_ports
+
 START_SECONDS = 60
-BINARY = "weaviate-server"
-
-
-def binary() -> Path | None:
-    """Where the server lies, if it was built."""
-    built = os.environ.get("AFFINAGE_CLUSTER_BIN")
-    found = Path(built) / BINARY if built else None
-    if found is not None and found.is_file():
-        return found
-    on_path = shutil.which(BINARY)
-    return Path(on_path) if on_path else None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+SERVER = "weaviate-server"
 
 
 @contextmanager

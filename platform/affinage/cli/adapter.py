@@ -81,13 +81,17 @@ def register(
 
 @adapters.command("follow")
 def follow(json_output: JsonFlag = False) -> None:
-    """Take in what was done in MLflow: variants whose alias `candidate` was set there since the last look; the gate comes next.
+    """Take in what was done in MLflow since the last look.
+
+    A variant whose alias `candidate` was set there meets the gate next; one whose alias `champion` was set serves at once, when
+    its files are sound.
 
     Example: affinage adapter follow
     """
     with installation() as app:
-        taken = app.take_in_candidates()
         app.follow_moves()
+        moved = app.take_in_champions()
+        taken = app.take_in_candidates()
     found = [
         {
             "assistant": stored.variant.assistant,
@@ -98,7 +102,9 @@ def follow(json_output: JsonFlag = False) -> None:
         for stored in taken
     ]
     lines = [f"{one['assistant']}: version {one['model_version']} is variant {one['variant']}." for one in found]
-    emit({"candidates": found}, as_json=json_output, lines=lines or ["No alias was set since the last look."])
+    lines += [f"{move.assistant} is served by {move.variant_id} now." for move in moved]
+    champions = [{"assistant": move.assistant, "variant": move.variant_id} for move in moved]
+    emit({"candidates": found, "champions": champions}, as_json=json_output, lines=lines or ["No alias was set since the last look."])
 
 
 @adapters.command("verify")

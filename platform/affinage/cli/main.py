@@ -14,6 +14,7 @@ from affinage.cli import (
     adapter,
     ask,
     base,
+    database,
     dataset,
     declare,
     demo,
@@ -24,6 +25,7 @@ from affinage.cli import (
     health,
     index,
     lineage,
+    rollout,
     search,
     serve,
     source,
@@ -42,6 +44,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("doctor")(health.doctor)
 app.command("apply")(declare.apply)
+app.add_typer(database.database, name="database")
 app.add_typer(source.sources, name="source")
 app.command("extract")(extract.extract)
 app.add_typer(index.index, name="index")
@@ -57,6 +60,7 @@ app.command("forget")(lineage.forget)
 app.add_typer(lineage.users, name="user")
 app.add_typer(serve.serve, name="serve")
 app.command("up")(serve.up)
+app.add_typer(rollout.rollouts, name="rollout")
 app.add_typer(directory.keys, name="key")
 app.add_typer(directory.groups, name="group")
 

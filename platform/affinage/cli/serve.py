@@ -1,10 +1,11 @@
-"""`affinage serve gateway` and `affinage up`."""
+"""`affinage serve gateway`, `affinage serve controller` and `affinage up`."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -28,6 +29,27 @@ def gateway(host: Host = "", port: Port = UNSET, metrics_port: MetricsPort = UNS
     _run(host=host, port=port, metrics_port=metrics_port, console=False, user="", groups="")
 
 
+@serve.command("controller")
+def controller(host: Host = "", metrics_port: MetricsPort = UNSET) -> None:
+    """Follow MLflow's aliases, start experiments and look at their evidence, until SIGTERM or SIGINT.
+
+    Several may run: one leads, the others wait for it to end. /health/live, /health/ready and /metrics are on one port.
+
+    Example: affinage serve controller --metrics-port 8402
+    """
+    from affinage.serving.controller import run_controller
+
+    with installation() as app:
+        settings = app.settings
+        run_controller(
+            app.controller(),
+            host=host or settings.gateway_host,
+            port=settings.metrics_port if metrics_port == UNSET else metrics_port,
+            started=lambda url: note(f"The controller's health and metrics are on {url}."),
+        )
+    _end_now()
+
+
 def up(
     host: Host = "",
     port: Port = UNSET,
@@ -35,7 +57,7 @@ def up(
     as_user: Annotated[str, typer.Option("--as", help="Who the printed link signs in; default: you.")] = "",
     groups: Annotated[str, typer.Option("--groups", help="Further groups of that user, comma-separated.")] = "",
 ) -> None:
-    """Serve the HTTP API and the console, and print a link that signs in once.
+    """Serve the HTTP API and the console with the controller beside them, and print a link that signs in once.
 
     Example: affinage up --port 8400
     """
@@ -43,6 +65,7 @@ def up(
 
 
 def _run(*, host: str, port: int, metrics_port: int, console: bool, user: str, groups: str) -> None:
+    from affinage.serving.controller import controlling
     from affinage.serving.server import run_gateway
 
     with installation() as app:
@@ -57,13 +80,18 @@ def _run(*, host: str, port: int, metrics_port: int, console: bool, user: str, g
                 note(f"Sign in as {user}, once, within 15 minutes:")
                 typer.echo(f"{url}/login?token={token}")
 
-        run_gateway(
-            asgi,
-            host=host or settings.gateway_host,
-            port=settings.gateway_port if port == UNSET else port,
-            metrics_port=settings.metrics_port if metrics_port == UNSET else metrics_port,
-            started=started,
-        )
+        with controlling(app.controller()) if console else nullcontext():
+            run_gateway(
+                asgi,
+                host=host or settings.gateway_host,
+                port=settings.gateway_port if port == UNSET else port,
+                metrics_port=settings.metrics_port if metrics_port == UNSET else metrics_port,
+                started=started,
+            )
+    _end_now()
+
+
+def _end_now() -> None:
     # Everything is closed and on disk. Taking down an interpreter that holds model libraries takes up to ten seconds on a
     # busy machine, and whoever sent the signal waits for five.
     sys.stdout.flush()

@@ -14,13 +14,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from affinage.errors import DependencyError
 
 BUSY_TIMEOUT_SECONDS = 30
 # A writer waits for another's transaction, which stays below 50 ms; 30 s covers a stopped process on a slow disk.
+
+MIGRATION_LOCK = 0x0AFF1A6E
+# Any number that no other program on the same PostgreSQL database uses.
 
 
 class Database:
@@ -64,8 +67,16 @@ class Database:
             if MigrationContext.configure(connection).get_current_revision() == ScriptDirectory.from_config(config).get_current_head():
                 return
         with self.write() as connection:
+            if connection.dialect.name == "postgresql":
+                # Two processes that start at once: the second finds the work done.
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def revision(self) -> str | None:
+        """The revision that the schema is at; None before the first migration."""
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
 
     def close(self) -> None:
         """Close every connection."""
@@ -103,11 +114,11 @@ def _converted() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        text = str(error.orig)
+        said = str(error.orig)
         hint = (
-            "Run `affinage doctor`: the schema may be missing." if "no such table" in text else "Try again; check that the database is up."
+            "Run `affinage doctor`: the schema may be missing." if "no such table" in said else "Try again; check that the database is up."
         )
-        raise DependencyError("database", f"The database failed: {text}.", hint=hint) from error
+        raise DependencyError("database", f"The database failed: {said}.", hint=hint) from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise DependencyError("database", f"The database connection was lost: {error.orig}.") from error

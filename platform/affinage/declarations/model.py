@@ -13,6 +13,8 @@ from affinage.errors import ConfigurationError
 from affinage.identity.access import AccessRule
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Cron = Annotated[str, Field(pattern=r"^[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}$")]
+"""Five fields: minute, hour, day of month, month, day of week; in UTC."""
 PrincipalName = Annotated[str, Field(pattern=r"^(everyone|(user|group):\S+)$")]
 
 
@@ -34,7 +36,7 @@ class SourceSpec(_Declared):
     organisation: Name = "default"
     kind: Literal["folder"] = "folder"
     path: Path
-    schedule: str | None = None
+    schedule: Cron | None = None
     access: tuple[AccessRuleSpec, ...] | Literal["from_files"] = ()
     embedder: str = "package:minilm"
 
@@ -64,6 +66,7 @@ class TuningSpec(_Declared):
     method: Literal["sft", "dpo", "kto"] = "sft"
     min_examples: int = Field(default=1000, ge=100)
     recipe: str | None = None
+    schedule: Cron | None = None
 
 
 class RolloutSpec(_Declared):

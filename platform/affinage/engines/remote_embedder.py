@@ -7,7 +7,7 @@ fingerprint of what made its vectors: those of another model are refused, so an 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,18 @@ class RemoteEmbedder:
 
     Parameters
     ----------
-    adapter, folder
-        Name and PEFT files of an adapter, sent to the pods.
+    adapter
+        Name of an adapter; None: the bare base.
+    files
+        Where the adapter's PEFT files are; called when a pod lacks it, and they are sent there.
     """
 
-    def __init__(self, pods: Pods, *, adapter: str | None = None, folder: Path | None = None) -> None:
-        if (adapter is None) != (folder is None):
-            raise ValueError("an adapter needs its folder, and a folder its name")
+    def __init__(self, pods: Pods, *, adapter: str | None = None, files: Callable[[], Path] | None = None) -> None:
+        if (adapter is None) != (files is None):
+            raise ValueError("an adapter needs its files, and files need a name")
         self._pods = pods
         self._adapter = adapter
-        self._folder = folder
+        self._files = files
         self._count = lru_cache(maxsize=_COUNTED_TEXTS)(self._count_remotely)
 
     @property
@@ -75,11 +77,17 @@ class RemoteEmbedder:
             vectors[start : start + len(batch)] = self._embed(batch)
         return vectors
 
+    def send_adapter(self) -> bool:
+        """Send the adapter to every pod that lacks it; returns whether one did."""
+        if self._adapter is None or self._files is None or self._adapter in self._pods.adapters():
+            return False
+        self._pods.send_adapter(self._adapter, self._files())
+        return True
+
     @cached_property
     def _facts(self) -> dict[str, Any]:
         """Of the first look: what the service says later is compared with it."""
-        if self._adapter is not None and self._folder is not None:
-            self._pods.send_adapter(self._adapter, self._folder)
+        self.send_adapter()
         facts = self._pods.facts(self._adapter)
         if not {"digest", "dimensions", "max_tokens"} <= facts.keys():
             raise DependencyError("embedder", f"`{self._pods.url}` is no embedder.", hint="Check AFFINAGE_EMBEDDER_URL.", retryable=False)
@@ -110,8 +118,7 @@ class RemoteEmbedder:
 
     def _ask(self, path: str, body: dict[str, Any]) -> Any:
         expected = self.fingerprint
-        if self._adapter is not None and self._folder is not None and self._adapter not in self._pods.adapters():
-            self._pods.send_adapter(self._adapter, self._folder)  # a pod was started again
+        self.send_adapter()  # a pod may have been started again
 
         def call(pod: Pod) -> Any:
             return pod.server.json("POST", path, {"model": pod.model(self._adapter), **body}, adapter=self._adapter)

@@ -1,7 +1,7 @@
 """MLflow's aliases follow our moves, and moves made by hand in MLflow are noticed.
 
-Both directions may be killed and repeated. `finish_moves` carries out what `moves.py` recorded; `sync_aliases` reads the
-alias `candidate` and takes in a version that somebody registered with a plain MLflow client.
+Both directions may be killed and repeated. `finish_moves` carries out what `moves.py` recorded; `sync_alias` reads an alias
+and takes in a version that somebody gave it with a plain MLflow client.
 """
 
 from __future__ import annotations
@@ -119,23 +119,26 @@ def variant_tags(variant: Variant, **more: str | None) -> dict[str, str]:
     return {TAG + key: value for key, value in tags.items() if value is not None}
 
 
-def sync_aliases(
+def sync_alias(
     database: Database,
     registry: MlflowRegistry,
     *,
+    alias: str,
     organisation: str,
     current: Variant,
     base_of: Callable[[AdapterTask], Base],
     now: Callable[[], datetime],
     new_id: Callable[[], str],
 ) -> StoredVariant | None:
-    """Take in the version that the alias `candidate` names, if it was set by hand since the last look.
+    """Take in the version that `alias` names, if it was set by hand since the last look.
 
-    The variant is stored, not trusted: verification and gate come next. A version that was refused is looked at again only
-    after the alias was removed and set again.
+    The variant is stored, not trusted: verification comes next. A version that was refused is looked at again only after
+    the alias was removed and set again. While a move of ours is on its way to MLflow nothing is taken in.
 
     Parameters
     ----------
+    alias
+        `candidate` or `champion`.
     current
         What serves the assistant now; the version's variant takes from it what it leaves out.
     base_of
@@ -144,7 +147,7 @@ def sync_aliases(
     Returns
     -------
     StoredVariant or None
-        The new candidate; None when nothing changed.
+        What the alias names now; None when nothing changed.
 
     Raises
     ------
@@ -152,28 +155,43 @@ def sync_aliases(
         If the version's files are no adapter.
     """
     assistant = current.assistant
-    version = registry.get_alias(organisation, assistant, CANDIDATE)
-    with database.read() as connection:
-        seen = select(alias_seen.c.model_version).where(alias_seen.c.assistant == assistant, alias_seen.c.alias == CANDIDATE)
-        last = connection.execute(seen).scalar()
-        known = variant_of_version(connection, assistant, version) if version else None
-    if version == last:
+    before = _last_seen(database, assistant, alias)
+    version = registry.get_alias(organisation, assistant, alias)
+    # A move of ours that was carried out between the two reads would look like a hand that moved the alias back.
+    last = _last_seen(database, assistant, alias)
+    if last is _MOVING or last != before or version == last:
         return None
     stored = None
     try:
         if version is not None:
+            with database.read() as connection:
+                known = variant_of_version(connection, assistant, version)
             stored = known or _take_in(
                 database, registry, organisation=organisation, version=version, current=current, base_of=base_of, now=now()
             )
     finally:
         # Also a version that cannot be taken in counts as seen: it is not tried again at every look.
         with database.write() as connection:
-            _saw(connection, assistant=assistant, alias=CANDIDATE, version=version, now=now())
-            if stored is not None:
-                values = {"move_id": new_id(), "assistant": assistant, "alias": CANDIDATE, "variant_id": stored.variant_id}
-                why = {"kind": "observed", "version": None, "actor": "registry", "reason": f"alias set to version {version} in MLflow"}
+            _saw(connection, assistant=assistant, alias=alias, version=version, now=now())
+            if alias == CANDIDATE:
+                what = f"set to version {version}" if version is not None else "removed"
+                values = {"move_id": new_id(), "assistant": assistant, "alias": alias, "variant_id": stored.variant_id if stored else None}
+                why = {"kind": "observed", "version": None, "actor": "registry", "reason": f"alias {what} in MLflow"}
                 connection.execute(insert(alias_move).values(**values, **why, created_at=now(), done_at=now()))
     return stored
+
+
+_MOVING = "\0moving"
+# No version of MLflow is called so.
+
+
+def _last_seen(database: Database, assistant: str, alias: str) -> str | None:
+    with database.read() as connection:
+        ours = select(alias_move.c.move_id).where(alias_move.c.assistant == assistant, alias_move.c.alias == alias)
+        if connection.execute(ours.where(alias_move.c.done_at.is_(None)).limit(1)).first() is not None:
+            return _MOVING
+        seen = select(alias_seen.c.model_version).where(alias_seen.c.assistant == assistant, alias_seen.c.alias == alias)
+        return connection.execute(seen).scalar()
 
 
 def _take_in(

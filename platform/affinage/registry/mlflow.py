@@ -33,6 +33,7 @@ _QUIET = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is the verb's
 }
 
 
@@ -70,7 +71,12 @@ class MlflowRegistry:
     def _client(self) -> Any:
         for key, value in _QUIET.items():
             os.environ.setdefault(key, value)
-        from mlflow import MlflowClient  # noqa: PLC0415  seconds to import
+        try:
+            from mlflow import MlflowClient  # noqa: PLC0415  seconds to import
+        except ModuleNotFoundError as error:
+            # A gateway's image: what needs the registry is the controller's work, and is done in a moment.
+            message = "The registry's client is not installed in this process."
+            raise DependencyError("mlflow", message, hint="Is the controller up? It brings adapters to the pods.") from error
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)

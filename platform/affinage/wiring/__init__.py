@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from affinage.answers.prompts import PromptArchive
     from affinage.serving.answering import Answering
+    from affinage.serving.controller import Controller
     from affinage.serving.sessions import Sessions
 
 __all__ = ["Affinage", "random_id", "utc_now"]
@@ -49,7 +50,7 @@ class Affinage(Adapters):
         return Answering(
             database=self.database,
             search_of=lambda: self.searcher,
-            generator_of=self._served_generator,
+            generator_of=self.served_generator,
             select=self._select,
             routing=DatabaseRouting(base_digest_of=self.base_digest),
             prompt_of=lambda spec, digest: self.prompts.get(digest, declared=spec.prompt),
@@ -110,7 +111,20 @@ class Affinage(Adapters):
         for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
             # What runs elsewhere is ready or not by itself: the other assistants do not wait for it.
             if not engine.startswith(("http://", "https://")) and engine not in self.settings.generator_urls:
-                self._served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])
+                self.served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])
+
+    def controller(self) -> Controller:
+        """What the controller of this installation does, in order."""
+        from affinage.serving.controller import Controller, Duty
+
+        duties = (
+            Duty("moves", self.follow_moves),
+            Duty("pods", self.warm_pods),
+            Duty("champions", self.take_in_champions),
+            Duty("candidates", self.start_due_experiments),
+            Duty("experiments", self.look_at_experiments),
+        )
+        return Controller(self.database, duties, metrics=self.metrics, now=self.now)
 
     def release_models(self) -> None:
         """Give back the memory of loaded models; they are loaded again when they are needed."""

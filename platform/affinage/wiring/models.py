@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ class Models(Installation):
 
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now, new_id: Callable[[], str] = random_id) -> None:
         super().__init__(settings, now=now, new_id=new_id)
-        self._embedders: dict[tuple[str, str | None], Embedder] = {}
+        self._embedders: dict[tuple[str | None, str | None], Embedder] = {}
         self._generators: dict[str, Generator] = {}
         self._building = threading.RLock()
         self._base_digests: dict[str, str] = {}
@@ -40,8 +40,8 @@ class Models(Installation):
         Parameters
         ----------
         spec
-            As stored with a generation: `name`, and the name of an adapter or null under `adapter`; `folder` says where
-            its PEFT files lie, else they are fetched from the registry. None: the packaged embedder as it comes.
+            As stored with a generation: `name`, and the name of an adapter or null under `adapter`; its countersigned files
+            come from the registry. `folder` says where files lie that are on trial. None: the packaged embedder as it comes.
         """
         from affinage.engines.minilm import NAME
 
@@ -49,28 +49,42 @@ class Models(Installation):
         name, adapter, folder = str(spec.get("name", NAME)), spec.get("adapter"), spec.get("folder")
         if name != NAME:
             raise ConfigurationError(f"There is no embedder `{name}`.", hint=f"The embedder of a source is `{NAME}`.")
-        if adapter and not folder:
+        if self._embedder_pods is None and adapter and not folder:
             folder = self._countersigned_folder(str(adapter))
-        key = (name, str(folder) if adapter else None)
+        key = (str(adapter) if adapter else None, str(folder) if adapter and folder else None)
         with self._building:
             if key not in self._embedders:
-                self._embedders[key] = self._make_embedder(str(adapter) if adapter else None, Path(str(folder)) if adapter else None)
+                self._embedders[key] = self._make_embedder(*key)
             return self._embedders[key]
 
-    def _make_embedder(self, adapter: str | None, folder: Path | None) -> Embedder:
-        if self._embedder_pods is not None:
+    def _make_embedder(self, adapter: str | None, folder: str | None) -> Embedder:
+        # Files that somebody gives are on trial: they are judged in this process and never sent to the pods.
+        if self._embedder_pods is not None and folder is None:
             from affinage.engines.remote_embedder import RemoteEmbedder
 
-            return RemoteEmbedder(self._embedder_pods, adapter=adapter, folder=folder)
+            files = None if adapter is None else partial(self._countersigned_folder, adapter)
+            return RemoteEmbedder(self._embedder_pods, adapter=adapter, files=files)
         from affinage.engines.minilm import MiniLM
 
-        return MiniLM(self.settings.cache, threads=self.threads, adapter=folder)
+        return MiniLM(self.settings.cache, threads=self.threads, adapter=Path(folder) if folder else None)
 
     @cached_property
     def _embedder_pods(self) -> Pods | None:
         from affinage.engines.pods import Pods
 
         return Pods(self.settings.embedder_url) if self.settings.embedder_url else None
+
+    def trial_generator(self, engine: str) -> Generator:
+        """The generator of `engine` in this process, whatever the settings map it to: adapters on trial are sent to no pod."""
+        if engine not in self.settings.generator_urls:
+            return self.served_generator(engine)
+        from affinage.engines import smollm2
+
+        key = f"trial:{engine}"
+        with self._building:
+            if key not in self._generators:
+                self._generators[key] = self._in_process(engine, None if engine == smollm2.NAME else self._base_folder(engine))
+            return self._generators[key]
 
     def generator(self, engine: str, *, folder: Path | None = None) -> Generator:
         """The generator that `engine` names, one for each name in this process.
@@ -90,14 +104,18 @@ class Models(Installation):
             return self._generators[engine]
 
     def _make_generator(self, engine: str, folder: Path | None) -> Generator:
-        from affinage.engines import smollm2
         from affinage.engines.endpoint import Endpoint
-        from affinage.engines.transformers import TransformersGenerator
 
         if engine in self.settings.generator_urls:
             return self._pool(engine)
         if engine.startswith(("http://", "https://")):
             return Endpoint(engine, egress_hosts=self.settings.egress_hosts)
+        return self._in_process(engine, folder)
+
+    def _in_process(self, engine: str, folder: Path | None) -> Generator:
+        from affinage.engines import smollm2
+        from affinage.engines.transformers import TransformersGenerator
+
         if engine == smollm2.NAME:
             folder = smollm2.unpack(self.settings.cache)
         if folder is None:
@@ -142,7 +160,8 @@ class Models(Installation):
         with self.database.read() as connection:
             return Path(get_base(connection, engine).path)
 
-    def _served_generator(self, engine: str) -> Generator:
+    def served_generator(self, engine: str) -> Generator:
+        """The generator that answers for `engine`."""
         from affinage.engines import smollm2
 
         own = engine == smollm2.NAME or engine in self.settings.generator_urls or engine.startswith(("http://", "https://"))

@@ -13,7 +13,7 @@ import uvicorn
 
 from affinage.serving.answering import Answered, AskRequest
 from affinage.serving.gateway import create_gateway
-from affinage.serving.server import _listen, _Server, _url
+from affinage.serving.server import _Server, address_of, listen
 from tests.support.gateway import QUESTION, Gateway
 from tests.support.world import World
 
@@ -44,8 +44,8 @@ def test_a_term_signal_drains_and_probes_stay_answered_meanwhile(world: World):
     slow = Slow(world)
     made = Gateway(world, answering=slow)
     headers = made.headers("alice")
-    listening = _listen("127.0.0.1", 0)
-    url = _url(listening.getsockname())
+    listening = listen("127.0.0.1", 0, option="--port")
+    url = address_of(listening.getsockname())
     server = _Server(uvicorn.Config(create_gateway(made.parts), log_level="critical"), made.parts)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -35,7 +35,7 @@ def test_the_embedder_is_in_process_unless_a_service_is_named(tmp_path: Path) ->
     app = Affinage(Settings(home=tmp_path, embedder_url="http://embedder:3000"))
     assert isinstance(app.embedder(), RemoteEmbedder)
     assert app.embedder() is app.embedder({"name": NAME, "adapter": None})
-    assert app.embedder() is not app.embedder({"name": NAME, "adapter": "a@1", "folder": str(tmp_path)})
+    assert app.embedder() is not app.embedder({"name": NAME, "adapter": "a@1"})
 
 
 def test_a_service_of_an_embedder_needs_an_address(tmp_path: Path) -> None:

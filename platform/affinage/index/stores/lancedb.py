@@ -59,7 +59,7 @@ class LanceStore:
         if not rows:
             return
         table = self._require(generation)
-        with _converted(f"write to generation `{generation}`"):
+        with self._using(generation, "write to"):
             data = _arrow(rows, table.schema)
             table.merge_insert("row_id").when_matched_update_all().when_not_matched_insert_all().execute(data)
 
@@ -68,7 +68,7 @@ class LanceStore:
         table = self._table(generation)
         if table is None:
             return
-        with _converted(f"remove rows of generation `{generation}`"):
+        with self._using(generation, "remove rows of"):
             for part in _parts(row_ids):
                 table.delete(f"row_id IN ({part})")
 
@@ -77,7 +77,7 @@ class LanceStore:
         table = self._table(generation)
         if table is None:
             return
-        with _converted(f"change rights in generation `{generation}`"):
+        with self._using(generation, "change rights in"):
             for part in _parts(doc_keys):
                 table.update(where=f"doc_key IN ({part})", values={"allow": list(self.stored_principals(allow))})
 
@@ -86,7 +86,7 @@ class LanceStore:
         table = self._table(generation)
         if table is None:
             return []
-        with _converted(f"search generation `{generation}`"):
+        with self._using(generation, "search"):
             query = table.search(vector, vector_column_name="vector").distance_type("dot").where(_filter(rights), prefilter=True)
             found = query.select(["row_id", "chunk_id", "_distance"]).limit(limit).to_arrow()
         hits = [
@@ -101,7 +101,7 @@ class LanceStore:
         found: dict[str, LexicalHit] = {}
         if table is None or not tokens:
             return []
-        with _converted(f"search generation `{generation}`"):
+        with self._using(generation, "search"):
             # Most queries match fewer rows than the limit: then one scan for all tokens is enough.
             every = self._holding(table, tokens, rights, limit + 1)
             if len(every) <= limit:
@@ -125,7 +125,7 @@ class LanceStore:
         table = self._table(generation)
         if table is None:
             return
-        with _converted(f"read generation `{generation}`"):
+        with self._using(generation, "read"):
             for batch in table.search().to_batches(SCAN_ROWS):
                 size = batch.num_rows
                 vectors = batch.column("vector").flatten().to_numpy(zero_copy_only=False).reshape(size, -1)
@@ -140,7 +140,7 @@ class LanceStore:
     def count(self, generation: str) -> int:
         """Count the rows."""
         table = self._table(generation)
-        with _converted(f"count generation `{generation}`"):
+        with self._using(generation, "count"):
             return 0 if table is None else int(table.count_rows())
 
     def generations(self) -> list[str]:
@@ -166,7 +166,7 @@ class LanceStore:
         table = self._table(generation)
         if table is None:
             return
-        with _converted(f"compact generation `{generation}`"):
+        with self._using(generation, "compact"):
             if table.stats()["fragment_stats"]["num_small_fragments"] >= WRITES_BETWEEN_MAINTENANCE:
                 table.optimize(cleanup_older_than=KEEP_VERSIONS)
 
@@ -194,6 +194,17 @@ class LanceStore:
             with self._lock:
                 self._tables[generation] = table
         return table
+
+    @contextmanager
+    def _using(self, generation: str, doing: str) -> Iterator[None]:
+        try:
+            with _converted(f"{doing} generation `{generation}`"):
+                yield
+        except DependencyError:
+            # Another process may have dropped or replaced it: the next call looks again.
+            with self._lock:
+                self._tables.pop(generation, None)
+            raise
 
     def _require(self, generation: str) -> Any:
         table = self._table(generation)

@@ -47,8 +47,12 @@ class WeaviateStore:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
             raise ConfigurationError(f"`{url}` is no address of Weaviate.", hint="Write http://HOST:PORT.", key="vectors_url")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if port == grpc_port:
+            message = f"Weaviate cannot answer HTTP and gRPC on one port, {port}."
+            raise ConfigurationError(message, hint="Set `vectors_grpc_port` to the port of its gRPC.", key="vectors_grpc_port")
         self._secure, self._host = parts.scheme == "https", parts.hostname
-        self._port = parts.port or (443 if self._secure else 80)
+        self._port = port
         self._grpc_port = grpc_port
         self._api_key = api_key
         self._connection: Any = None
@@ -94,7 +98,7 @@ class WeaviateStore:
 
         collection = self._require(generation)
         unique = list({row.row_id: row for row in rows}.values())
-        with _converted(f"write to generation `{generation}`"):
+        with self._using(generation, "write to"):
             for start in range(0, len(unique), ROWS_PER_WRITE):
                 part = unique[start : start + ROWS_PER_WRITE]
                 done = collection.data.insert_many(
@@ -123,7 +127,7 @@ class WeaviateStore:
 
         if not row_ids or not self._exists(generation):
             return
-        with _converted(f"remove rows of generation `{generation}`"):
+        with self._using(generation, "remove rows of"):
             for part in _parts(row_ids):
                 self._collection(generation).data.delete_many(where=Filter.by_id().contains_any([_id(name) for name in part]))
 
@@ -134,7 +138,7 @@ class WeaviateStore:
         if not doc_keys or not self._exists(generation):
             return
         collection, principals = self._collection(generation), list(stored_principals(allow))
-        with _converted(f"change rights in generation `{generation}`"):
+        with self._using(generation, "change rights in"):
             for part in _parts(doc_keys):
                 of_documents = Filter.by_property("doc_key").contains_any(part)
                 condition, more = of_documents, True
@@ -155,7 +159,7 @@ class WeaviateStore:
 
         if not self._exists(generation):
             return []
-        with _converted(f"search generation `{generation}`"):
+        with self._using(generation, "search"):
             found = self._collection(generation).query.near_vector(
                 near_vector=vector.tolist(),
                 limit=limit,
@@ -171,7 +175,7 @@ class WeaviateStore:
         found: dict[str, LexicalHit] = {}
         if not tokens or not self._exists(generation):
             return []
-        with _converted(f"search generation `{generation}`"):
+        with self._using(generation, "search"):
             every = self._holding(generation, tokens, rights, limit + 1)
             if len(every) <= limit:
                 return every
@@ -196,7 +200,7 @@ class WeaviateStore:
         """All objects, page by page."""
         if not self._exists(generation):
             return
-        with _converted(f"read generation `{generation}`"):
+        with self._using(generation, "read"):
             for each in self._collection(generation).iterator(include_vector=True):
                 held = each.properties
                 vector = np.asarray(each.vector["default"], dtype=np.float32)
@@ -211,7 +215,7 @@ class WeaviateStore:
         """Count the objects."""
         if not self._exists(generation):
             return 0
-        with _converted(f"count generation `{generation}`"):
+        with self._using(generation, "count"):
             return int(self._collection(generation).aggregate.over_all(total_count=True).total_count or 0)
 
     def generations(self) -> list[str]:
@@ -263,6 +267,16 @@ class WeaviateStore:
 
     def _collection(self, generation: str) -> Any:
         return self._connect().collections.use(_name(generation))
+
+    @contextmanager
+    def _using(self, generation: str, doing: str) -> Iterator[None]:
+        try:
+            with _converted(f"{doing} generation `{generation}`"):
+                yield
+        except DependencyError:
+            # Another process may have dropped or replaced it: the next call looks again.
+            self._known.discard(generation)
+            raise
 
     def _require(self, generation: str) -> Any:
         if not self._exists(generation):

@@ -1,4 +1,4 @@
-"""The index on LanceDB and the record of truth on disk, with processes that are really killed."""
+"""The index on each vector store and the record of truth on disk, with processes that are really killed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from affinage.index.stores.lancedb import LanceStore
 from affinage.index.verify import verify
 from affinage.wiring import random_id, utc_now
+from tests.support.index_process import STORE, open_store
 from tests.support.indexing import World
 
 pytestmark = pytest.mark.integration
@@ -23,13 +23,18 @@ ROOT = Path(__file__).parents[2]
 STEPS = ("cached", "intended", "written", "switched", "removed", "unpatched", "patched")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(params=["lancedb", pytest.param("weaviate", marks=pytest.mark.cluster)])
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     folder = tmp_path / "world"
-    made = World(folder, store=LanceStore(folder / "vectors"))
+    if request.param == "weaviate":
+        url, grpc_port = request.getfixturevalue("weaviate")
+        monkeypatch.setenv(STORE, f"{url} {grpc_port}")
+    made = World(folder, store=open_store(folder))
     made.new_id = random_id
     made.clock = utc_now  # type: ignore[assignment]
     yield made
+    for generation in made.store.generations():
+        made.store.drop(generation)
     made.close()
 
 

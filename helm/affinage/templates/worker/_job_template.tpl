@@ -1,0 +1,69 @@
+{{/*
+Base job template of a Prefect work pool of type `kubernetes`, as YAML. What stands in doubled braces is filled in by Prefect
+for each run; it puts its own variables before those of `env`.
+*/}}
+{{- define "affinage.jobTemplate" -}}
+variables:
+  type: object
+  properties:
+    name: {type: string, title: Name, description: Name given to the job of a run.}
+    command: {type: string, title: Command, description: Command of the run; normally left to Prefect.}
+    env: {type: object, title: Environment, additionalProperties: {type: string}}
+    labels: {type: object, title: Labels, additionalProperties: {type: string}}
+    namespace: {type: string, title: Namespace, default: {{ .Release.Namespace }}}
+    image: {type: string, title: Image, default: {{ include "affinage.image" (list . .Values.images.worker) | quote }}}
+    finished_job_ttl: {type: integer, title: Seconds that a finished job is kept, default: 86400}
+    job_watch_timeout_seconds: {type: integer, title: Seconds that a job may take}
+    pod_watch_timeout_seconds: {type: integer, title: Seconds that a pod may take to start, default: 600}
+    stream_output: {type: boolean, title: Stream output, default: true}
+job_configuration:
+  name: "{{ "{{ name }}" }}"
+  command: "{{ "{{ command }}" }}"
+  env: "{{ "{{ env }}" }}"
+  labels: "{{ "{{ labels }}" }}"
+  namespace: "{{ "{{ namespace }}" }}"
+  stream_output: "{{ "{{ stream_output }}" }}"
+  job_watch_timeout_seconds: "{{ "{{ job_watch_timeout_seconds }}" }}"
+  pod_watch_timeout_seconds: "{{ "{{ pod_watch_timeout_seconds }}" }}"
+  job_manifest:
+    apiVersion: batch/v1
+    kind: Job
+    metadata:
+      generateName: "{{ "{{ name }}" }}-"
+      namespace: "{{ "{{ namespace }}" }}"
+      labels: "{{ "{{ labels }}" }}"
+    spec:
+      # A run that fails is retried by its flow, which knows why.
+      backoffLimit: 0
+      ttlSecondsAfterFinished: "{{ "{{ finished_job_ttl }}" }}"
+      template:
+        metadata:
+          labels:
+            {{- include "affinage.podLabels" (list . "flow") | nindent 12 }}
+        spec:
+          {{- include "affinage.pod" (list . "platform" .Values.worker) | nindent 10 }}
+          restartPolicy: Never
+          containers:
+            - name: prefect-job
+              image: "{{ "{{ image }}" }}"
+              imagePullPolicy: {{ .Values.images.worker.pullPolicy }}
+              args: "{{ "{{ command }}" }}"
+              workingDir: /app/flows
+              securityContext:
+                {{- include "affinage.containerSecurityContext" . | nindent 16 }}
+              env:
+                {{- include "affinage.environment.process" (list . .Values.worker.logLevel) | nindent 16 }}
+                {{- include "affinage.environment.database" . | nindent 16 }}
+                {{- include "affinage.environment.serving" . | nindent 16 }}
+                {{- include "affinage.environment.registry" . | nindent 16 }}
+                {{- include "affinage.environment.flows" . | nindent 16 }}
+                {{- include "affinage.environment.threads" . | nindent 16 }}
+              resources:
+                {{- include "affinage.resources" .Values.worker | nindent 16 }}
+              volumeMounts:
+                {{- include "affinage.volumeMounts" . | nindent 16 }}
+                {{- include "affinage.documents.volumeMount" . | nindent 16 }}
+          volumes:
+            {{- include "affinage.volumes" .Values.worker | nindent 12 }}
+            {{- include "affinage.documents.volume" . | nindent 12 }}
+{{- end -}}
