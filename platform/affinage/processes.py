@@ -19,6 +19,8 @@ from typing import IO
 
 PR_SET_PDEATHSIG = 1
 # From linux/prctl.h.
+_SUPERVISOR = "_AFFINAGE_SUPERVISOR"
+# Not a setting: without the prefix of those.
 
 
 def spawn(
@@ -70,10 +72,17 @@ def give_back_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def end_with_parent() -> None:
-    """Have the kernel end this process when its parent is gone (Linux)."""
+def note_supervisor() -> None:
+    """Remember this process as the supervisor of those it starts, unless it was started by one."""
+    os.environ.setdefault(_SUPERVISOR, str(os.getpid()))
+
+
+def end_with_supervisor() -> None:
+    """Have the kernel end this process when its supervisor is gone (Linux); at once when it is gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.environ.get(_SUPERVISOR) not in {None, str(os.getppid()), str(os.getpid())}:
+        os._exit(1)
 
 
 def give_up(*, supervised: bool) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import bentoml
 
-from affinage.processes import end_with_parent
+from affinage.processes import end_with_supervisor, note_supervisor
 from affinage.settings import load_settings
 from affinage.telemetry import configure_logging
 from affinage.wiring.services import embedder_service
 
+note_supervisor()
 settings = load_settings()
 configure_logging(log_format=settings.log_format, level=settings.log_level)
 service = embedder_service(settings)
@@ -26,7 +27,7 @@ class Embedder:
     """Starts the engine, and says when it is ready."""
 
     def __init__(self) -> None:
-        end_with_parent()
+        end_with_supervisor()
         service.start()
 
     def __is_ready__(self) -> bool:

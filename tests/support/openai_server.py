@@ -22,6 +22,7 @@ class OpenAIServer:
         self.headers: list[dict[str, str]] = []
         self.failure: Failure | None = None
         self.digest = "d1"
+        self.log_probabilities = [-0.5, -1.5]
         self.release = threading.Event()
         self.url = ""
 
@@ -82,6 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
             state.release.wait(30)
         elif body["model"] != "base" and body["model"] not in state.adapters:
             self._json(404, {"error": {"message": "no such model"}})
+        elif self.path.endswith("/log_probabilities"):
+            self._json(200, {"log_probabilities": state.log_probabilities})
         elif body.get("stream"):
             self._stream(body)
         else:

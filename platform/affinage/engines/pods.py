@@ -206,19 +206,19 @@ class Pods:
         return UnavailableError("engine", f"No pod behind `{self.url}` answers.", hint="Try again in a moment.")
 
     def send_adapter(self, name: str, folder: Path) -> None:
-        """Send the files in `folder` to every ready pod that lacks `name`.
+        """Send the files in `folder` to every ready pod.
+
+        Also to those that list `name`: they compare the files, and only those that were loaded as `name` may have it.
 
         Raises
         ------
         DependencyError
             If a pod refuses them, or none could be reached.
         """
-        missing = [pod for pod in self.ready(fresh=True) if not pod.has(name)]
-        if not missing:
-            return
+        pods = self.ready(fresh=True)
         with tempfile.TemporaryFile() as file:
             size = write_archive(folder, file)
-            for pod in missing:
+            for pod in pods:
                 file.seek(0)
                 try:
                     pod.server.upload(_path(name), file, size_bytes=size)
@@ -254,13 +254,21 @@ class Pods:
         with self._looking:
             if self._seen_at > asked_at:
                 return  # somebody else looked while this call waited
-            addresses = list(self._resolver(self._host, self._port))
+            addresses = self._addresses()
             pods = {address: self._pods.get(address) or self._new(address) for address in addresses}
             with ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe") as threads:
                 for pod, models in zip(pods.values(), threads.map(_probe, pods.values()), strict=True):
                     self._take_in(pod, models)
             self._pods = pods
             self._seen_at = self._monotonic()
+
+    def _addresses(self) -> list[Address]:
+        try:
+            return list(self._resolver(self._host, self._port))
+        except DependencyError:
+            if not self._pods:
+                raise
+            return list(self._pods)  # a name server that fails does not take the pods away
 
     def _new(self, address: Address) -> Pod:
         host, port = address
@@ -283,7 +291,8 @@ def _probe(pod: Pod) -> dict[str, dict[str, Any]] | None:
     """The facts of each model; empty when the pod is not ready. None when it is late: then it is as it was, and busy."""
     try:
         listed = pod.server.models(read_seconds=PROBE_SECONDS)
-        return {model["id"]: dict(model.get("affinage") or {}) for model in listed}
+        facts = {model["id"]: model.get("affinage") for model in listed}
+        return {name: of if isinstance(of, dict) else {} for name, of in facts.items()}
     except UnavailableError:
         return {}
     except DependencyError as error:

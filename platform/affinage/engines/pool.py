@@ -92,8 +92,8 @@ class GeneratorPool:
         if not answers:
             raise self._pods.none_left(adapter)
         means = [float(np.mean(answer)) for answer in answers]
-        # NaN fails the comparison, as it must.
-        if not max(means) - min(means) <= AGREEMENT:
+        # NaN fails the comparison, as it must; Python's own `max` would lose it.
+        if not np.ptp(means) <= AGREEMENT:
             raise RefusedError(
                 f"The pods behind `{self._pods.url}` do not agree on `{adapter or self.base}`.",
                 reasons=[f"Their mean log-probabilities go from {min(means):.3f} to {max(means):.3f}; {AGREEMENT} apart is allowed."],
@@ -102,7 +102,7 @@ class GeneratorPool:
         return answers[0]
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Send the PEFT folder to every ready pod that lacks `name`."""
+        """Send the PEFT folder to every ready pod; one that has loaded these files as `name` has nothing to do."""
         self._pods.send_adapter(name, folder)
 
     def unload_adapter(self, name: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from affinage.engines.pods import REFRESH_SECONDS, STALE_SECONDS, Address, Pods
 from affinage.engines.pool import GeneratorPool
 from affinage.engines.protocols import GenerationRequest, Message
-from affinage.errors import ConfigurationError, DependencyError, UnknownObjectError
+from affinage.errors import ConfigurationError, DependencyError, RefusedError, UnknownObjectError
 from tests.support.openai_server import OpenAIServer, serve_openai
 
 ADAPTER = "guichet@11111111"
@@ -146,6 +146,20 @@ def test_a_refusal_is_the_answer_and_quotes_nobody(fleet: Fleet, failure: str, r
     assert "bonjour" not in str(caught.value).lower()
 
 
+def test_every_pod_is_asked_for_the_proof_and_they_must_agree(fleet: Fleet) -> None:
+    messages = [Message("user", "bonjour")]
+    assert fleet.pool.log_probabilities(messages, "x") == [-0.5, -1.5]
+    assert fleet.asked == [1, 1]
+    fleet.servers[1].log_probabilities = [-0.6, -1.6]
+    with pytest.raises(RefusedError, match="do not agree"):
+        fleet.pool.log_probabilities(messages, "x")
+    fleet.servers[1].log_probabilities = [float("nan"), -1.5]
+    with pytest.raises(RefusedError):
+        fleet.pool.log_probabilities(messages, "x")
+    with pytest.raises(UnknownObjectError, match=ADAPTER):
+        fleet.pool.log_probabilities(messages, "x", adapter=ADAPTER)
+
+
 def test_a_pod_with_another_base_is_left_out(fleet: Fleet) -> None:
     fleet.servers[1].digest = "d2"
     assert fleet.pool.base_digest == "d1"
@@ -176,6 +190,18 @@ def test_an_ageing_picture_is_renewed_while_it_serves(fleet: Fleet) -> None:
     while fleet.pool.adapters() != [ADAPTER] and time.monotonic() < until:
         time.sleep(0.01)
     assert fleet.pool.adapters() == [ADAPTER]
+
+
+def test_a_name_server_that_fails_does_not_take_the_pods_away(fleet: Fleet) -> None:
+    def resolver(_host: str, _port: int) -> list[Address]:
+        if fleet.now:
+            raise DependencyError("engine", "no name server")
+        return fleet.addresses
+
+    pool = GeneratorPool("base", Pods("http://pods:1", resolver=resolver, monotonic=lambda: fleet.now))
+    pool.generate([ask()])
+    fleet.now = STALE_SECONDS + 1
+    assert pool.generate([ask()])[0].text == "BONJOUR"
 
 
 def test_nobody_there_is_retryable(monkeypatch: pytest.MonkeyPatch) -> None:

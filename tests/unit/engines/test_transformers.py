@@ -63,6 +63,23 @@ def test_log_probabilities_tell_an_adapter_from_the_base(generator: Transformers
     generator.unload_adapter("a@1")
 
 
+def test_a_stream_ends_with_what_its_pieces_make_together(generator: TransformersGenerator) -> None:
+    stream, pieces = generator.stream(ask("été", max_tokens=6)), []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as end:
+            whole = end.value
+            break
+    assert whole == generator.generate([ask("été", max_tokens=6)])[0]
+    assert "".join(pieces) == whole.text
+
+
+def test_log_probabilities_beyond_the_context_are_refused(generator: TransformersGenerator) -> None:
+    with pytest.raises(UsageError, match="do not fit"):
+        generator.log_probabilities((Message("user", "x"),), "x" * CONTEXT_TOKENS)
+
+
 def test_a_prompt_beyond_the_context_is_refused(generator: TransformersGenerator) -> None:
     with pytest.raises(UsageError, match=str(CONTEXT_TOKENS)):
         generator.generate([ask("x" * CONTEXT_TOKENS)])

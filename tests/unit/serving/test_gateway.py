@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
+import affinage.serving.gateway as gateway_module
 from affinage.errors import DependencyError
 from affinage.serving.gateway import create_gateway
 from affinage.serving.responses import MAX_BODY_BYTES
@@ -360,6 +361,23 @@ def test_a_gateway_whose_models_fail_to_load_stays_alive_and_not_ready(world: Wo
     with TestClient(create_gateway(Gateway(world).parts, warm=broken)) as client:
         assert client.get("/health/live").status_code == 200
         assert client.get("/health/ready").status_code == 503
+
+
+def test_a_gateway_whose_services_start_later_becomes_ready_then(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gateway_module, "WARM_AGAIN_SECONDS", 0.01)
+    tried = []
+
+    def warm() -> None:
+        tried.append(1)
+        if len(tried) < 3:
+            raise DependencyError("embedder", "not there yet")
+
+    with TestClient(create_gateway(Gateway(world).parts, warm=warm)) as client:
+        for thread in threading.enumerate():
+            if thread.name == "warm":
+                thread.join(10)
+        assert client.get("/health/ready").status_code == 200
+    assert len(tried) == 3
 
 
 def test_a_draining_gateway_takes_no_new_question(gateway: Gateway):
