@@ -57,6 +57,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
         begun.affinage("base", "add", str(base))
         begun.affinage("apply", "-f", str(folder / "affinage.yaml"))
         with serving(begun, base=base) as running:
+            deployed = json.loads(running.python("flows/deploy.py", "--pool", "affinage").splitlines()[-1])
+            assert "index/handbook" in deployed["deployments"]
             yield running
 
 
@@ -100,32 +102,6 @@ def champion_in_mlflow(parts: Parts) -> str:
 
     notebook = MlflowClient(tracking_uri=parts.mlflow_url, registry_uri=parts.mlflow_url)
     return str(notebook.get_model_version_by_alias(MODEL, "champion").version)
-
-
-def test_a_scheduled_run_indexes_and_the_gateway_answers_with_checked_quotes_and_keeps_ratings(parts: Parts) -> None:
-    deployed = json.loads(parts.python("flows/deploy.py", "--pool", "affinage").splitlines()[-1])
-    assert "index/handbook" in deployed["deployments"]
-    seconds_until(
-        lambda: parts.affinage("index", "status")["sources"][0]["documents"] == 3,
-        what="The scheduled run did not index",
-        parts=parts,
-        limit=180,
-    )
-    assert 'affinage_index_documents{source="handbook",state="indexed"} 3.0' in get(f"{parts.controller_url}/metrics")
-    assert "affinage_index_last_success_timestamp_seconds" in get(f"{parts.controller_url}/metrics")
-    alice = client(parts, "alice")
-    reply = ask(alice, "guichet", QUESTION)
-    assert reply["known"] is True
-    (citation,) = reply["citations"]
-    assert citation["document"] == "handbook/public/permits.md"
-    assert citation["quote"] in PERMITS
-    assert ask(alice, "guichet", "How many days of leave do staff have?")["known"] is False
-    alice.post("/feedback", body={"answer_id": reply["answer_id"], "rating": "up"}, cast_to=object)
-    app = parts.installation()
-    with app.database.read() as connection:
-        assert connection.execute(select(func.count()).select_from(feedback)).scalar_one() == 1
-        assert connection.engine.dialect.name == "postgresql"
-    app.close()
 
 
 def test_an_alias_in_mlflow_is_an_adapter_on_the_pod_and_goes_back_at_once(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +159,30 @@ def test_the_evidence_promotes_and_prometheus_shows_the_thumbs_of_each_arm(parts
 
         seconds_until(shown, what="Prometheus does not show the thumbs of both arms", parts=parts)
     seconds_until(lambda: champion_in_mlflow(parts) == rival["model_version"], what="MLflow's alias did not follow", parts=parts)
+
+
+def test_a_scheduled_run_indexes_and_the_gateway_answers_with_checked_quotes_and_keeps_ratings(parts: Parts) -> None:
+    seconds_until(
+        lambda: parts.affinage("index", "status")["sources"][0]["documents"] == 3,
+        what="The scheduled run did not index",
+        parts=parts,
+        limit=180,
+    )
+    assert 'affinage_index_documents{source="handbook",state="indexed"} 3.0' in get(f"{parts.controller_url}/metrics")
+    assert "affinage_index_last_success_timestamp_seconds" in get(f"{parts.controller_url}/metrics")
+    alice = client(parts, "alice")
+    reply = ask(alice, "guichet", QUESTION)
+    assert reply["known"] is True
+    (citation,) = reply["citations"]
+    assert citation["document"] == "handbook/public/permits.md"
+    assert citation["quote"] in PERMITS
+    assert ask(alice, "guichet", "How many days of leave do staff have?")["known"] is False
+    alice.post("/feedback", body={"answer_id": reply["answer_id"], "rating": "up"}, cast_to=object)
+    app = parts.installation()
+    with app.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(feedback)).scalar_one() == 1
+        assert connection.engine.dialect.name == "postgresql"
+    app.close()
 
 
 def rate(parts: Parts, app: Affinage, user: str, *, likes: str) -> None:

@@ -35,6 +35,7 @@ from tests.support.adapters import write_adapter, write_base
 from tests.support.generators import TableGenerator
 
 pytestmark = pytest.mark.integration
+OTHER = "other-base"
 _names = (f"calls-{number}" for number in itertools.count(1))
 
 
@@ -171,7 +172,13 @@ def test_a_champion_moved_by_hand_is_noticed_once(database, registry, plain_clie
 @pytest.fixture
 def sync(database: Database, registry: MlflowRegistry, bare: Variant, base: Base, clock, new_id):
     """One look at an alias."""
-    known = {"organisation": "default", "current": bare, "base_of": lambda task: base, "now": clock, "new_id": new_id}
+
+    def base_of(engine: str, task: str) -> Base:
+        if engine not in {base.name, OTHER}:
+            raise UnknownObjectError("base", engine)
+        return base if engine == base.name else replace(base, name=OTHER, digest="f" * 64)
+
+    known = {"organisation": "default", "current": bare, "base_of": base_of, "now": clock, "new_id": new_id}
     return lambda alias="candidate": sync_alias(database, registry, alias=alias, **known)
 
 
@@ -225,6 +232,21 @@ def test_a_notebook_version_for_another_base_is_taken_in_and_refused_by_verifica
     with pytest.raises(RefusedError) as refused:
         verified_folder(registry, taken, adapters=tmp_path / "adapters", base=base)
     assert "trained on the base 000000000000" in refused.value.reasons[0]
+
+
+def test_a_version_for_the_pool_of_another_base_is_a_variant_on_it(plain_client, spec, sync, tmp_path) -> None:
+    notebook_version(plain_client, spec, write_adapter(tmp_path / "notebook"), **{"affinage.engine": OTHER})
+    taken = sync()
+    assert taken is not None
+    assert (taken.variant.engine, taken.variant.base_digest) == (OTHER, "f" * 64)
+
+
+@pytest.mark.parametrize("engine", ["http://somewhere.example/v1", "unheard-of"])
+def test_a_version_cannot_send_questions_to_an_engine_that_nobody_registered(plain_client, spec, sync, tmp_path, engine: str) -> None:
+    notebook_version(plain_client, spec, write_adapter(tmp_path / "notebook"), **{"affinage.engine": engine})
+    with pytest.raises(UnknownObjectError):
+        sync()
+    assert sync() is None
 
 
 def test_a_version_that_is_no_adapter_is_refused_once_and_not_tried_again(plain_client, spec, sync, tmp_path) -> None:

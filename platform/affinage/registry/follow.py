@@ -126,7 +126,7 @@ def sync_alias(
     alias: str,
     organisation: str,
     current: Variant,
-    base_of: Callable[[AdapterTask], Base],
+    base_of: Callable[[str, AdapterTask], Base],
     now: Callable[[], datetime],
     new_id: Callable[[], str],
 ) -> StoredVariant | None:
@@ -142,7 +142,8 @@ def sync_alias(
     current
         What serves the assistant now; the version's variant takes from it what it leaves out.
     base_of
-        The base of the assistant's generator or embedder.
+        The base of an engine's generator or embedder; raises for an engine without a base of ours, such as an address: who
+        can write to the registry must not decide where questions go.
 
     Returns
     -------
@@ -201,7 +202,7 @@ def _take_in(
     organisation: str,
     version: str,
     current: Variant,
-    base_of: Callable[[AdapterTask], Base],
+    base_of: Callable[[str, AdapterTask], Base],
     now: datetime,
 ) -> StoredVariant:
     found = registry.get_version(organisation, current.assistant, version)
@@ -217,7 +218,7 @@ def _take_in(
 
 
 def _variant_of(
-    folder: Path, current: Variant, *, tags: Mapping[str, str], base_of: Callable[[AdapterTask], Base]
+    folder: Path, current: Variant, *, tags: Mapping[str, str], base_of: Callable[[str, AdapterTask], Base]
 ) -> tuple[Variant, AdapterTask | None]:
     """The variant that a version's files and tags describe; what serves now says what they leave out."""
     spec = _read_spec(folder / VARIANT)
@@ -225,11 +226,13 @@ def _variant_of(
     for key in ("base_digest", "prompt_digest", "engine"):
         if TAG + key in tags:
             given[key] = tags[TAG + key]
+    if given.get("engine", current.engine) != current.engine and "base_digest" not in given:
+        given["base_digest"] = base_of(given["engine"], "generator").digest
     variant = replace(current, **given)
     if not (folder / WEIGHTS).exists():
         return replace(variant, adapter=None, adapter_digest=None), None
     task: AdapterTask = "embedder" if variant.engine == EXTRACTIVE else "generator"
-    base = base_of(task)
+    base = base_of(variant.engine, task)
     with tempfile.TemporaryDirectory() as temporary:
         digest = stage_adapter(folder, Path(temporary), base=base.name)
     base_digest = given.get("base_digest") or base.digest

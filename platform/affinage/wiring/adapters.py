@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -219,7 +219,7 @@ class Adapters(Indexing):
             alias=alias,
             organisation=spec.organisation,
             current=current_variant(self.database, spec, base_digest=digest),
-            base_of=partial(self._base_for, spec.engine),
+            base_of=self._base_for,
             now=self.now,
             new_id=self.new_id,
         )
