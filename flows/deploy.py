@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 
 from affinage.declarations.repository import list_assistants, list_sources
 from affinage.declarations.schedules import ScheduledFlow, scheduled_flows
@@ -34,9 +35,7 @@ def deploy(wanted: list[ScheduledFlow], *, pool: str, pool_type: str) -> dict[st
     """Create or update the work pool and the deployments; remove ours that are wanted no longer."""
     made = {}
     with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(pool)
-        except ObjectNotFound:
+        with suppress(ObjectAlreadyExists):  # a worker that starts at this moment makes it, too
             client.create_work_pool(WorkPoolCreate(name=pool, type=pool_type))
         for one in wanted:
             flow: Any = Flow.from_source(str(Path(__file__).parent), entrypoint=f"{one.flow}.py:{one.flow}")

@@ -6,8 +6,10 @@ the gateway. What a cluster adds, pods and their names, is tested in the folders
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -123,16 +125,13 @@ def outside(folder: Path) -> Iterator[Parts]:
         patch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
         patch.setenv("MLFLOW_S3_ENDPOINT_URL", s3_url)
         mlflow_url = f"http://127.0.0.1:{mlflow_port}"
-        mlflow = stack.enter_context(
-            started(
-                "mlflow",
-                [
-                    PYTHON, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1",
-                    "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", "s3://registry",
-                ],
-                folder=folder,
-            )
-        )  # fmt: skip
+        command = [
+            PYTHON, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", "s3://registry",
+        ]  # fmt: skip
+        mlflow = stack.enter_context(started("mlflow", command, folder=folder))
+        # Its web server is a child that would stay behind.
+        stack.callback(_kill_children, mlflow.process.pid)
         prefect.wait()
         wait_for(lambda: get(f"{mlflow_url}/health"), what="MLflow is not up", seconds=START_SECONDS, servers=[mlflow])
         environment = {
@@ -158,6 +157,13 @@ def outside(folder: Path) -> Iterator[Parts]:
             controller_url=f"http://127.0.0.1:{controller_port}",
             servers=[mlflow],
         )
+
+
+def _kill_children(pid: int) -> None:
+    children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 @contextmanager

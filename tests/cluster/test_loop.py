@@ -5,23 +5,46 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import openai
 import pytest
 import yaml
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from affinage.database.tables.answers import answer
 from affinage.database.tables.feedback import feedback
+from affinage.demo.calls import CALL_SCHEMA, Call, training_calls
 from affinage.identity.keys import create_key
 from affinage.wiring import Affinage
 from tests.cluster.parts import Parts, get, outside, prometheus, seconds_until, serving
 from tests.support.process import CANTEEN, LEAVE, PERMITS
+from tests.support.programs import wait_for
 from tests.support.tiny_llama import write_tiny_adapter, write_tiny_llama
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+RECIPE = """kind = "sft"
+rank = 4
+alpha = 8
+dropout = 0.0
+last_layers = 2
+target_modules = ["q_proj", "v_proj"]
+learning_rate = 1e-2
+schedule = "cosine"
+warmup_ratio = 0.05
+epochs = 1
+batch = 8
+micro_batch = 4
+max_tokens = 2048
+max_grad_norm = 1.0
+checkpoint_steps = 50
+"""
 QUESTION = "How long is a parking permit valid?"
 MOST_RATINGS, RATINGS_A_LOOK = 400, 20
 MODEL = "affinage.default.calls"
@@ -40,6 +63,10 @@ DECLARED = {
             "name": "calls", "engine": "tiny", "sources": [], "prompt": "extract-json", "max_output_tokens": 8,
             "rollout": {"shares": [0.5], "min_units": 0, "min_days": 0},
         },
+        {
+            "name": "appels", "task": "extract", "engine": "tiny", "sources": [], "prompt": "extract-json", "max_output_tokens": 8,
+            "answer_schema": CALL_SCHEMA, "tuning": {"min_examples": 100, "recipe": "RECIPE"},
+        },
     ],
 }  # fmt: skip
 
@@ -50,8 +77,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     for name, text in {"public/permits.md": PERMITS, "public/cantine.md": CANTEEN, "hr/leave.md": LEAVE}.items():
         (folder / "handbook" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "handbook" / name).write_text(text, encoding="utf-8")
-    base = write_tiny_llama(folder / "tiny")
-    (folder / "affinage.yaml").write_text(yaml.safe_dump(DECLARED))
+    base = write_tiny_llama(folder / "tiny", context_tokens=2048)
+    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / "affinage.yaml").write_text(yaml.safe_dump(DECLARED).replace("RECIPE", str(folder / "recipe.toml")))
     with outside(folder) as begun:
         assert begun.affinage("database", "migrate")["revision"]
         begun.affinage("base", "add", str(base))
@@ -79,12 +107,18 @@ def served_by(parts: Parts, asking: openai.OpenAI) -> str | None:
     return found
 
 
+def mlflow_client(parts: Parts) -> MlflowClient:
+    """What a data scientist has in a notebook."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=parts.mlflow_url, registry_uri=parts.mlflow_url)
+
+
 def register(parts: Parts, folder: Path) -> str:
     """What a data scientist does with a plain MLflow client; the version."""
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    notebook = MlflowClient(tracking_uri=parts.mlflow_url, registry_uri=parts.mlflow_url)
+    notebook = mlflow_client(parts)
     try:
         notebook.create_registered_model(MODEL)
         experiment = notebook.create_experiment("notebook")
@@ -98,10 +132,7 @@ def register(parts: Parts, folder: Path) -> str:
 
 
 def champion_in_mlflow(parts: Parts) -> str:
-    from mlflow import MlflowClient
-
-    notebook = MlflowClient(tracking_uri=parts.mlflow_url, registry_uri=parts.mlflow_url)
-    return str(notebook.get_model_version_by_alias(MODEL, "champion").version)
+    return str(mlflow_client(parts).get_model_version_by_alias(MODEL, "champion").version)
 
 
 def test_an_alias_in_mlflow_is_an_adapter_on_the_pod_and_goes_back_at_once(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +192,47 @@ def test_the_evidence_promotes_and_prometheus_shows_the_thumbs_of_each_arm(parts
     seconds_until(lambda: champion_in_mlflow(parts) == rival["model_version"], what="MLflow's alias did not follow", parts=parts)
 
 
+def test_corrections_become_a_variant_in_mlflow_by_a_tune_run_and_the_gate_judges_it_by_an_evaluate_run(parts: Parts) -> None:
+    with closing(parts.installation()) as app, ThreadPoolExecutor(8) as agents:
+        keys = {}
+        with app.database.write() as connection:
+            for user in {call.user for call in training_calls()}:
+                keys[user] = create_key(connection, user=user, now=app.now(), new_id=app.new_id)[1]
+        list(agents.map(lambda call: correct(parts, keys[call.user], call), training_calls()))
+    finished(parts, "tune/appels")
+    (tuned,) = (row for row in parts.affinage("adapter", "list", "--assistant", "appels")["variants"] if row["adapter"])
+    assert (tuned["adapter_task"], tuned["state"]) == ("generator", "registered")
+    notebook = mlflow_client(parts)
+    notebook.set_registered_model_alias("affinage.default.appels", "candidate", tuned["model_version"])
+    finished(parts, "evaluate/candidates")
+    (judged,) = parts.affinage("adapter", "show", tuned["variant"])["gates"]
+    # Random weights learn nothing of this: the word of the gate is its own, and it has the held-out rows behind it.
+    assert judged["metrics"]["items"] > 0
+
+
+def correct(parts: Parts, key: str, call: Call) -> None:
+    """One agent asks and writes the right record."""
+    asking = openai.OpenAI(base_url=f"{parts.gateway_url}/v1", api_key=key, max_retries=0, timeout=120)
+    answer_id = ask(asking, "appels", call.text)["answer_id"]
+    asking.post("/feedback", body={"answer_id": answer_id, "correction": call.expected_json()}, cast_to=object)
+
+
+def finished(parts: Parts, deployment: str) -> None:
+    """Have the worker run a deployment now, and wait until it is done."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: parts.environment["PREFECT_API_URL"]}), get_client(sync_client=True) as prefect:
+        run = prefect.create_flow_run_from_deployment(prefect.read_deployment_by_name(deployment).id)
+
+        def state() -> str | None:
+            found = prefect.read_flow_run(run.id).state
+            return found.name if found and found.is_final() else None
+
+        came_to = wait_for(state, what=f"{deployment} does not end", seconds=240, servers=parts.servers)
+    assert came_to == "Completed", (parts.folder / "worker.log").read_text()[-3000:]
+
+
 def test_a_scheduled_run_indexes_and_the_gateway_answers_with_checked_quotes_and_keeps_ratings(parts: Parts) -> None:
     seconds_until(
         lambda: parts.affinage("index", "status")["sources"][0]["documents"] == 3,
@@ -180,7 +252,8 @@ def test_a_scheduled_run_indexes_and_the_gateway_answers_with_checked_quotes_and
     alice.post("/feedback", body={"answer_id": reply["answer_id"], "rating": "up"}, cast_to=object)
     app = parts.installation()
     with app.database.read() as connection:
-        assert connection.execute(select(func.count()).select_from(feedback)).scalar_one() == 1
+        kept = select(feedback.c.rating).where(feedback.c.answer_id == reply["answer_id"])
+        assert connection.execute(kept).scalars().all() == ["up"]
         assert connection.engine.dialect.name == "postgresql"
     app.close()
 

@@ -29,7 +29,7 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
 
 
-def write_tiny_llama(folder: Path, *, seed: int = 0) -> Path:
+def write_tiny_llama(folder: Path, *, seed: int = 0, context_tokens: int = CONTEXT_TOKENS) -> Path:
     """A Hugging Face folder in bf16."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -44,7 +44,7 @@ def write_tiny_llama(folder: Path, *, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=CONTEXT_TOKENS,
+        max_position_embeddings=context_tokens,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,
