@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def compiled(folder: Path, *, shown_as: Path | None = None, levels: int = 20) ->
         force=True,
         stripdir=str(folder) if shown_as else None,
         prependdir=str(shown_as) if shown_as else None,
-        invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
 
 
