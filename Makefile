@@ -22,7 +22,7 @@ WEAVIATE := $(call go_program,weaviate,weaviate-server)
 GO_PROGRAMS := $(KUBERNETES) $(KWOK) $(COREDNS) $(PAUSE) $(WEAVIATE)
 ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
-.PHONY: help setup browser check test cluster-bin test-cluster demo lock clean
+.PHONY: help setup browser check test cluster-bin images test-cluster demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -52,9 +52,9 @@ test: setup browser ## All tests but those of `test-cluster`.
 	$(BIN)/pytest -m "not cluster"
 
 cluster-bin: $(GO_PROGRAMS) ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
-	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! { command -v promtool && command -v containerd && command -v nft; } > /dev/null; then \
+	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! { command -v promtool && command -v containerd && command -v nft && command -v buildah; } > /dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
-			prometheus containerd runc containernetworking-plugins nftables iproute2 procps > /dev/null; \
+			prometheus containerd runc containernetworking-plugins nftables iproute2 procps buildah > /dev/null; \
 	fi
 	@if command -v apt-get > /dev/null && [ ! -e $(ROOTFS) ]; then $(MAKE) --no-print-directory $(ROOTFS); fi
 
@@ -95,8 +95,12 @@ $(WEAVIATE): PACKAGE := github.com/weaviate/weaviate/cmd/weaviate-server
 empty :=
 test-cluster: export CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
 test-cluster: setup cluster-bin ## What needs the servers of a cluster; as root also what needs a real node.
+	@if command -v buildah > /dev/null; then $(BIN)/python -m tests.cluster.images; fi
 	$(BIN)/pytest -m "cluster and not node"
 	tests/cluster/node.sh $(BIN)/pytest -m node
+
+images: ## Build the container images with buildah; services/README.md says how without the Internet.
+	services/build.sh
 
 demo: setup ## The whole loop on this machine; DOCS=folder runs it on your own documents.
 	$(BIN)/affinage demo $(if $(DOCS),--docs "$(DOCS)")

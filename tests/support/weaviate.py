@@ -1,4 +1,4 @@
-"""A real Weaviate server on loopback, built by `make cluster-bin` from a pinned Go module."""
+"""A real Weaviate server, on loopback unless told otherwise, built by `make cluster-bin` from a pinned Go module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVER = "weaviate-server"
 
 
 @contextmanager
-def running(server: Path, folder: Path) -> Iterator[tuple[str, int]]:
+def running(server: Path, folder: Path, *, address: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
     """The server on an empty folder; its address and its gRPC port."""
     http, grpc, gossip, data, raft, rpc = free_ports(6)
     environment = {
@@ -29,10 +29,10 @@ def running(server: Path, folder: Path) -> Iterator[tuple[str, int]]:
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "server.log").open("wb") as log:
-        command = [str(server), "--host", "127.0.0.1", "--port", str(http), "--scheme", "http"]
+        command = [str(server), "--host", address, "--port", str(http), "--scheme", "http"]
         child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
         try:
-            url = f"http://127.0.0.1:{http}"
+            url = f"http://{address}:{http}"
             _wait(child, url, folder / "server.log")
             yield url, grpc
         finally:

@@ -27,16 +27,19 @@ POLL_SECONDS = 0.2
 
 
 class PrefectServer:
-    """A Prefect server on loopback for as long as the `with` block lasts.
+    """A Prefect server, on loopback unless told otherwise, for as long as the `with` block lasts.
 
     Parameters
     ----------
     home
         Folder of its database and log.
+    host
+        Address it listens on; whoever reaches it can run code where its workers are.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, host: str = "127.0.0.1") -> None:
         self._home = home
+        self._host = host
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
 
@@ -44,7 +47,7 @@ class PrefectServer:
     def environment(self) -> dict[str, str]:
         """What a flow run needs to report to this server."""
         return {
-            "PREFECT_API_URL": f"http://127.0.0.1:{self._port}/api",
+            "PREFECT_API_URL": f"http://{self._host}:{self._port}/api",
             "PREFECT_HOME": str(self._home),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -56,7 +59,7 @@ class PrefectServer:
         """Start the server without waiting for it."""
         self._home.mkdir(parents=True, exist_ok=True)
         self._port = _free_port()
-        command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--host", "127.0.0.1", "--port", str(self._port)]
+        command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--host", self._host, "--port", str(self._port)]
         with (self._home / "server.log").open("ab") as log:
             self._process = spawn(command, environment=self.environment, stdout=log, stderr=log)
 
@@ -75,7 +78,7 @@ class PrefectServer:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             try:
-                if http.request("GET", f"http://127.0.0.1:{self._port}/api/health").status == 200:
+                if http.request("GET", f"http://{self._host}:{self._port}/api/health").status == 200:
                     return
             except urllib3.exceptions.HTTPError:
                 pass  # not listening yet

@@ -1,0 +1,164 @@
+"""The project's images, built from services/*/Containerfile and flows/Containerfile without a registry, a daemon or the Internet.
+
+`python -m tests.cluster.images` fetches the locked wheels and builds; `make test-cluster` calls it before the tests enter the namespaces
+of a node. What has not changed is not built again: the archives are in the cache, by a hash of everything they are made from.
+
+The base image is Debian's Python (`rootfs.tar`) with the pip of this environment, under the name of the public one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version as version_of
+from importlib.util import find_spec
+from pathlib import Path
+
+from tests.cluster.image import write_image, write_layer
+from tests.support.programs import required
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "affinage" / "images"
+LOCKS = {"gateway": "gateway", "embedder": "embedder", "worker": "flows"}
+"""The lock of each image that is built here. The worker without training: torch would add gigabytes and prove nothing more."""
+BASE = "localhost/python:3.11-slim"
+KEPT = 3
+# Archives of an image, for as many branches.
+
+
+def archive(name: str) -> Path:
+    """The archive of an image, built now unless it is there; its name in it is `affinage/NAME:VERSION`."""
+    file = CACHE / f"{name}-{_digest(name)}.tar"
+    if not file.exists():
+        _build(name, file)
+        before = sorted(CACHE.glob(f"{name}-*.tar"), key=lambda one: one.stat().st_mtime)
+        for old in before[:-KEPT]:
+            old.unlink()
+    return file
+
+
+def files(image: Path) -> Iterator[tuple[str, int]]:
+    """Path and size of every file in the layers of an archive, those that a higher layer hides included."""
+    with tarfile.open(image) as opened:
+        for layer in _layers(opened):
+            with tarfile.open(fileobj=opened.extractfile(layer)) as inside:
+                for member in inside:
+                    if member.isfile():
+                        yield member.name, member.size
+
+
+def layers_bytes(image: Path) -> int:
+    """Size of the layers as they are unpacked from a registry: tar files, not compressed."""
+    with tarfile.open(image) as opened:
+        return sum(opened.getmember(layer).size for layer in _layers(opened))
+
+
+def configuration(image: Path) -> dict[str, object]:
+    """User, command and environment of the image."""
+    with tarfile.open(image) as opened:
+        config: dict[str, dict[str, object]] = _json(opened, _manifest(opened)["Config"])
+    return config["config"]
+
+
+def _manifest(opened: tarfile.TarFile) -> dict[str, object]:
+    (found,) = _json(opened, "manifest.json")
+    return found
+
+
+def _layers(opened: tarfile.TarFile) -> list[str]:
+    names = _manifest(opened)["Layers"]
+    assert isinstance(names, list)
+    return [_target(opened, name) for name in names]
+
+
+def _target(opened: tarfile.TarFile, name: str) -> str:
+    """A layer that occurs twice is a link."""
+    member = opened.getmember(name)
+    return os.path.normpath(Path(name).parent / member.linkname) if member.issym() else name
+
+
+def _json(opened: tarfile.TarFile, name: object) -> object:
+    import json
+
+    return json.load(opened.extractfile(str(name)))
+
+
+def _sources(name: str) -> list[Path]:
+    folder = ROOT / ("flows" if name == "worker" else f"services/{name}")
+    trees = [path for tree in (folder, ROOT / "platform") for path in tree.rglob("*") if "__pycache__" not in path.parts]
+    single = ["pyproject.toml", ".dockerignore", "services/image.py", "services/build.sh", "tests/cluster/rootfs.txt"]
+    locks = [f"requirements/{LOCKS[name]}.txt", "requirements/dev.txt"]
+    return sorted([path for path in trees if path.is_file()] + [ROOT / path for path in (*single, *locks)])
+
+
+def _digest(name: str) -> str:
+    found = hashlib.sha256()
+    for path in _sources(name):
+        found.update(f"{path.relative_to(ROOT)}\0".encode())
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:16]
+
+
+def _build(name: str, file: Path) -> None:
+    required("buildah")
+    wheels = CACHE / "wheels"
+    _fetch(ROOT / "requirements" / f"{LOCKS[name]}.txt", wheels)
+    _fetch(_build_tools(), wheels)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        _base(Path(folder))
+        environment = {**os.environ, "IMAGES": str(CACHE), "WHEELS": str(wheels), "ARCHIVES": folder}
+        flags = ["--pull-never", f"--build-arg=BASE={BASE}", *([f"--build-arg=LOCK={LOCKS[name]}"] if name == "worker" else [])]
+        _run([ROOT / "services" / "build.sh", name, "--", *flags], environment)
+        (Path(folder) / f"{name}.tar").rename(file)
+
+
+def _fetch(lock: Path, wheels: Path) -> None:
+    """Wheels of a lock, hash-checked, from wherever pip is configured to get them."""
+    done = wheels / f".{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    if done.exists():
+        return
+    wheels.mkdir(parents=True, exist_ok=True)
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps", "--only-binary=:all:"]
+    _run([*pip, "--dest", wheels, "--requirement", lock], dict(os.environ))
+    done.touch()
+
+
+def _build_tools() -> Path:
+    """What builds the project, out of the developers' lock; chosen by the script that the image runs."""
+    sys.path.insert(0, str(ROOT / "services"))
+    try:
+        import image as steps  # type: ignore[import-not-found]
+    finally:
+        sys.path.pop(0)
+    file = CACHE / "build-tools.txt"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    file.write_text(steps.chosen((ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8"), only=steps.BUILD_TOOLS), encoding="utf-8")
+    return file
+
+
+def _base(folder: Path) -> None:
+    """Debian's Python, pip and the name `python`, known to buildah as the public base image."""
+    pip, link = folder / "pip", folder / "python"
+    shutil.copytree(Path(str(find_spec("pip").origin)).parent, pip, ignore=shutil.ignore_patterns("__pycache__"))  # type: ignore[union-attr]
+    link.symlink_to("python3.11")
+    rootfs = required("rootfs.tar")
+    made = {"usr/bin/python": link, "usr/local/lib/python3.11/dist-packages/pip": pip}
+    layer = write_layer(folder / "layer.tar", made)
+    image = write_image(folder / "base.tar", name=f"pip-{version_of('pip')}", layers=[rootfs, layer], user="0:0")
+    _run([ROOT / "services" / "build.sh", "--base", image, BASE], {**os.environ, "IMAGES": str(CACHE)})
+
+
+def _run(command: list[str | Path], environment: dict[str, str]) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or LOCKS:
+        print(archive(wanted))  # noqa: T201  the caller reads it
