@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 MEDIA = "application/vnd.oci.image"
+EPOCH = "1970-01-01T00:00:00Z"
 
 
 def write_layer(file: Path, contents: Mapping[str, Path]) -> Path:
@@ -40,7 +41,8 @@ def write_image(file: Path, *, name: str, layers: Sequence[Path], entrypoint: Se
         "os": "linux",
         "config": {"Entrypoint": list(entrypoint), "User": user, "Env": ["PATH=/usr/bin:/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_digest(layer)}" for layer in layers]},
-        "history": [{"created_by": layer.name} for layer in layers],  # a builder refuses a base without
+        "created": EPOCH,
+        "history": [{"created": EPOCH, "created_by": layer.name} for layer in layers],  # a builder refuses a base without
     }
     with tarfile.open(file, "w") as archive:
         written = [_add_file(archive, layer, kind=f"{MEDIA}.layer.v1.tar") for layer in layers]

@@ -5,7 +5,7 @@
 # There is no way out of that network: install and build before. Only the node's cgroup is outside; it is removed here.
 set -euo pipefail
 
-LIMIT_SECONDS=900
+LIMIT_SECONDS=1500
 
 # Each step ends with the one before it, also when that is killed.
 with_parent=(setpriv --pdeathsig KILL)
