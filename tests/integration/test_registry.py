@@ -169,6 +169,28 @@ def test_a_champion_moved_by_hand_is_noticed_once(database, registry, plain_clie
     assert sync("champion") is None
 
 
+def test_an_alias_moved_by_hand_while_ours_was_on_its_way_stays_and_is_taken_in(
+    database, registry, plain_client, spec, bare, tuned, sync, clock, new_id
+) -> None:
+    finish_moves(database, registry, now=clock)
+    sign(database, tuned, clock)
+    with database.write() as connection:  # the process that moved is killed before it told MLflow
+        move_champion(connection, assistant=spec.name, to=tuned.variant_id, actor="t", reason="t", now=clock(), new_id=new_id)
+    model = f"affinage.default.{spec.name}"
+    made = plain_client.create_model_version(model, plain_client.get_model_version(model, tuned.model_version).source)
+    plain_client.set_registered_model_alias(model, "champion", made.version)
+    finish_moves(database, registry, now=clock)
+    assert registry.get_alias("default", spec.name, "champion") == str(made.version)
+    taken = sync("champion")
+    assert taken is not None
+    # Set by us and not yet noted, the same alias is no hand's.
+    with database.write() as connection:
+        move_champion(connection, assistant=spec.name, to=bare.variant_id, actor="t", reason="t", now=clock(), new_id=new_id)
+    registry.set_alias("default", spec.name, "champion", read(database, bare.variant_id).model_version)
+    assert finish_moves(database, registry, now=clock) == 1
+    assert sync("champion") is None
+
+
 @pytest.fixture
 def sync(database: Database, registry: MlflowRegistry, bare: Variant, base: Base, clock, new_id):
     """One look at an alias."""

@@ -33,7 +33,8 @@ from affinage.registry.variants import AdapterTask, StoredVariant, save_variant,
 def finish_moves(database: Database, registry: MlflowRegistry, *, now: Callable[[], datetime]) -> int:
     """Bring MLflow's aliases to where our recorded moves put them; returns how many were carried out.
 
-    Of several pending moves of one alias only the last counts.
+    Of several pending moves of one alias only the last counts. An alias that somebody moved by hand meanwhile stays where it
+    was put: `sync_alias` takes it in.
 
     Raises
     ------
@@ -47,17 +48,21 @@ def finish_moves(database: Database, registry: MlflowRegistry, *, now: Callable[
     failures: list[AffinageError] = []
     for (assistant, alias), move in last.items():
         done = [other.move_id for other in pending if (other.assistant, other.alias) == (assistant, alias)]
+        ours = {other.variant_id for other in pending if (other.assistant, other.alias) == (assistant, alias)}
         try:
             version = None if move.variant_id is None else ensure_version(database, registry, variant_id=move.variant_id)
             if alias == CHAMPION and not _newest(database, assistant, move.version):
                 continue  # moved again meanwhile; that move is carried out next time
-            _set(database, registry, assistant=assistant, alias=alias, version=version)
+            by_hand = _moved_by_hand(database, registry, assistant=assistant, alias=alias, ours=ours)
+            if not by_hand:
+                _set(database, registry, assistant=assistant, alias=alias, version=version)
         except AffinageError as error:
             failures.append(error)  # one assistant's trouble does not hold up the others
             continue
         with database.write() as connection:
             connection.execute(update(alias_move).where(alias_move.c.move_id.in_(done)).values(done_at=now()))
-            _saw(connection, assistant=assistant, alias=alias, version=version, now=now())
+            if not by_hand:
+                _saw(connection, assistant=assistant, alias=alias, version=version, now=now())
     if failures:
         raise failures[0]
     return len(last)
@@ -69,10 +74,25 @@ def _newest(database: Database, assistant: str, version: int | None) -> bool:
     return pointer is None or pointer.version == version
 
 
-def _set(database: Database, registry: MlflowRegistry, *, assistant: str, alias: str, version: str | None) -> None:
+def _moved_by_hand(database: Database, registry: MlflowRegistry, *, assistant: str, alias: str, ours: set[str | None]) -> bool:
+    """Whether the alias names a version that it did not name when we last looked, and that no pending move of ours put there."""
+    now = registry.get_alias(_organisation(database, assistant), assistant, alias)
+    with database.read() as connection:
+        seen = select(alias_seen.c.model_version).where(alias_seen.c.assistant == assistant, alias_seen.c.alias == alias)
+        known = {connection.execute(seen).scalar()}
+        versions = select(variant_table.c.model_version).where(variant_table.c.variant_id.in_([one for one in ours if one]))
+        known |= set(connection.execute(versions).scalars())
+    return now is not None and now not in known
+
+
+def _organisation(database: Database, assistant: str) -> str:
     with database.read() as connection:
         query = select(variant_table.c.organisation).where(variant_table.c.assistant == assistant).limit(1)
-        organisation = connection.execute(query).scalar_one()
+        return str(connection.execute(query).scalar_one())
+
+
+def _set(database: Database, registry: MlflowRegistry, *, assistant: str, alias: str, version: str | None) -> None:
+    organisation = _organisation(database, assistant)
     if version is None:
         registry.delete_alias(organisation, assistant, alias)
     else:
