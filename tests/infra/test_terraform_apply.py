@@ -8,19 +8,23 @@ denies under a condition, whatever the condition, so no object is written.
 from __future__ import annotations
 
 import json
+import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.infra.terraform import Terraform
 from tests.infra.test_terraform import AWS, example
+from tests.support.programs import free_ports, started, wait_for
 
 pytestmark = pytest.mark.cluster
 
+START_SECONDS = 60
 REGION = "eu-west-3"
 BUCKET = "affinage-prod-artifacts-7f3a"  # the README's
 TARGETS = [
@@ -38,18 +42,30 @@ SERVICES = ("ec2", "eks", "iam", "kms", "logs", "s3", "sts")
 LOGIN = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 
 
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/moto-api/", timeout=5)
+    except urllib.error.HTTPError:
+        return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The double's address; boto3 and Terraform have a login there and nowhere else."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in LOGIN.items():
             patch.setenv(name, value)
         patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")  # those that AWS brings, which the cluster's roles are given
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-        server.stop()
+        (port,) = free_ports(1)
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        # A process of its own: in this one, another test's server may have made the accounts without these policies.
+        with started("moto", command, folder=tmp_path_factory.mktemp("moto")) as server:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(lambda: _answers(url), what="The double of AWS is not up", seconds=START_SECONDS, servers=[server])
+            yield url
 
 
 @pytest.fixture(scope="module")
