@@ -56,7 +56,15 @@ class PrefectServer:
         }
 
     def start(self) -> None:
-        """Start the server without waiting for it."""
+        """Start the server without waiting for it.
+
+        Raises
+        ------
+        ValueError
+            If it was started before: two on one home would migrate its database at the same time.
+        """
+        if self._process is not None:
+            raise ValueError("the server was started before")
         self._home.mkdir(parents=True, exist_ok=True)
         self._port = _free_port()
         command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--host", self._host, "--port", str(self._port)]

@@ -21,7 +21,6 @@ from affinage.serving.answering import AskRequest
 
 def corpus(tour: Tour) -> dict[str, Any]:
     """Write the documents (or copy one's own), declare them, and put the agents into their groups."""
-    tour.server.start()  # it takes some seconds; the first flow waits for it
     folder = tour.folder / "documents"
     if tour.own_documents is not None:
         shutil.copytree(tour.own_documents, folder, symlinks=True)
