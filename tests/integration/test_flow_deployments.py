@@ -75,6 +75,11 @@ def worker(server: PrefectServer, tmp_path: Path) -> Iterator[Callable[[], subpr
     log.close()
 
 
+def test_a_server_is_started_once_on_its_home(server: PrefectServer) -> None:
+    with pytest.raises(ValueError, match="before"):
+        server.start()
+
+
 def test_deploying_follows_the_declarations_and_can_be_repeated(app: Affinage, tmp_path: Path) -> None:
     first = deploy()
     assert first == {"deployments": ["evaluate/candidates", "index/handbook", "index/letters", "promote/evidence"], "removed": []}

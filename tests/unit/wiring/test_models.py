@@ -12,6 +12,7 @@ import pytest
 from affinage.engines.minilm import NAME, MiniLM
 from affinage.engines.pool import GeneratorPool
 from affinage.engines.remote_embedder import RemoteEmbedder
+from affinage.engines.transformers import TransformersGenerator
 from affinage.errors import ConfigurationError, DependencyError
 from affinage.registry.bases import describe_base, register_base
 from affinage.settings import Settings
@@ -58,3 +59,14 @@ def test_a_mapped_engine_must_hold_the_base_that_is_registered(tmp_path: Path, s
         app.base_digest("tiny")
     server.digest = "d2"
     assert app.base_digest("tiny") == "d2"
+
+
+def test_what_is_on_trial_is_judged_in_this_process_and_sent_to_no_pod(tmp_path: Path, server: OpenAIServer) -> None:
+    url = service_of(server)
+    app = Affinage(Settings(home=tmp_path, embedder_url=url, generators=(f"tiny={url}",)))
+    described = describe_base(write_base(tmp_path / "tiny"), name="tiny", digest="d1", licence=None)
+    register_base(app.database, None, described, now=lambda: datetime(2026, 3, 2, tzinfo=UTC))
+    assert isinstance(app.served_generator("tiny"), GeneratorPool)
+    assert isinstance(app.trial_generator("tiny"), TransformersGenerator)
+    assert isinstance(app.embedder({"name": NAME, "adapter": "a@1"}), RemoteEmbedder)
+    assert isinstance(app.embedder({"name": NAME, "adapter": "a@1", "folder": tmp_path}), MiniLM)
