@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import openai
 import pytest
@@ -27,6 +28,7 @@ from tests.support.tiny_llama import write_tiny_adapter, write_tiny_llama
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from prefect.client.orchestration import SyncPrefectClient
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 RECIPE = """kind = "sft"
@@ -218,19 +220,25 @@ def correct(parts: Parts, key: str, call: Call) -> None:
 
 
 def finished(parts: Parts, deployment: str) -> None:
-    """Have the worker run a deployment now, and wait until it is done."""
+    """Have the worker run a deployment from now on to its end. One that meets a scheduled run of the same is cancelled; then again."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: parts.environment["PREFECT_API_URL"]}), get_client(sync_client=True) as prefect:
-        run = prefect.create_flow_run_from_deployment(prefect.read_deployment_by_name(deployment).id)
+        deployed = prefect.read_deployment_by_name(deployment).id
 
-        def state() -> str | None:
-            found = prefect.read_flow_run(run.id).state
-            return found.name if found and found.is_final() else None
+        def came_to() -> str | None:
+            run = prefect.create_flow_run_from_deployment(deployed).id
+            found = wait_for(lambda: _final(prefect, run), what=f"{deployment} does not end", seconds=240, servers=parts.servers)
+            return found if found != "Cancelled" else None
 
-        came_to = wait_for(state, what=f"{deployment} does not end", seconds=240, servers=parts.servers)
-    assert came_to == "Completed", (parts.folder / "worker.log").read_text()[-3000:]
+        ended = wait_for(came_to, what=f"Runs of {deployment} are always cancelled", seconds=240, servers=parts.servers)
+    assert ended == "Completed", (parts.folder / "worker.log").read_text()[-3000:]
+
+
+def _final(prefect: SyncPrefectClient, run: UUID) -> str | None:
+    state = prefect.read_flow_run(run).state
+    return state.name if state and state.is_final() else None
 
 
 def test_a_scheduled_run_indexes_and_the_gateway_answers_with_checked_quotes_and_keeps_ratings(parts: Parts) -> None:
