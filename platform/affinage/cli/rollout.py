@@ -38,19 +38,20 @@ def plan_(
     context: Context = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Show what would change, checked by the API server; changes nothing. Exits 3 when something would be refused.
+    """Show what would change, checked by the API server; changes nothing. Exits 3 when it would be refused or a Secret is missing.
 
     Example: affinage rollout plan -f values.yaml --namespace affinage
     """
-    from affinage.rollout.operate import plan, read_values
+    from affinage.rollout.operate import how_to_create, plan, read_values
 
     with _opened(release, namespace, kubeconfig, context) as (helm, cluster):
         found = plan(helm, cluster, chart=chart, values=read_values(values))
-    lines = [
-        line for change in found.changes for line in (f"{change.action} {change.kind} {change.name}", *(f"  {d}" for d in change.diff))
-    ]
-    emit(found.as_dict(), as_json=json_output, lines=[*(lines or ["Nothing would change."]), *(f"REFUSED {one}" for one in found.refusals)])
-    if found.refusals:
+    lines = [line for change in found.changes for line in (_head(change), *(f"  {d}" for d in change.diff))] or ["Nothing would change."]
+    lines += [f"NOT CHECKED Secret `{name}`: this account may not read it." for name in found.unchecked]
+    lines += [f"REFUSED {one}" for one in found.refusals]
+    lines += [f"MISSING {secret} {how_to_create(secret, namespace=namespace)}" for secret in found.missing]
+    emit(found.as_dict(), as_json=json_output, lines=lines)
+    if found.refused:
         raise typer.Exit(3)
 
 

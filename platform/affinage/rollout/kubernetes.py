@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import urllib3
 from kubernetes import client, config, dynamic
 from kubernetes.config.config_exception import ConfigException
 
-from affinage.errors import DependencyError
+from affinage.errors import DependencyError, NotAllowedError
 from affinage.rollout.changes import Manifest
 
 FIELD_MANAGER = "affinage-rollout"
@@ -119,6 +120,26 @@ class Cluster:
             pods = client.CoreV1Api(self._api).list_namespaced_pod(self._namespace, label_selector=selector, _request_timeout=_SECONDS)
         jobs = [pod for pod in pods.items if any(owner.kind == "Job" for owner in pod.metadata.owner_references or [])]
         return sorted({reason for pod in jobs for reason in _troubles(pod)})
+
+    def secret_keys(self, name: str) -> frozenset[str] | None:
+        """The keys of a Secret, and none of its values; None when there is no such Secret.
+
+        Raises
+        ------
+        NotAllowedError
+            If this account may not read it.
+        """
+        with _converted(f"read Secret `{name}`"):
+            try:
+                found = client.CoreV1Api(self._api).read_namespaced_secret(name, self._namespace, _request_timeout=_SECONDS)
+            except client.ApiException as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    return None
+                if error.status == HTTPStatus.FORBIDDEN:
+                    hint = "Give the account the right to `get` this Secret."
+                    raise NotAllowedError(f"Secret `{name}` may not be read by this account.", hint=hint) from error
+                raise
+        return frozenset(found.data or ())
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
-from affinage.errors import AffinageError, ConfigurationError, DependencyError, RefusedError
+from affinage.errors import AffinageError, ConfigurationError, DependencyError, NotAllowedError, RefusedError
 from affinage.rollout.changes import Change, changes, objects_of, without_hooks, without_tests
 from affinage.rollout.helm import HelmRelease
 from affinage.rollout.kubernetes import Cluster, Component
+from affinage.rollout.needs import PULL_KEY, MissingSecret, missing_secrets, wanted_secrets
 
 DEPLOYED = "deployed"
 LOOK_SECONDS = 2.0
@@ -22,15 +23,32 @@ LOOK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What an upgrade would do. `refusals` are what the API server would not take."""
+    """What an upgrade would do.
+
+    `refusals` are what the API server would not take, `missing` the Secrets without which pods would not start, and `unchecked`
+    those that this account may not look at.
+    """
 
     revision: int | None
     changes: tuple[Change, ...]
     refusals: tuple[str, ...]
+    missing: tuple[MissingSecret, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """Whether `apply` would change nothing."""
+        return bool(self.refusals or self.missing)
 
     def as_dict(self) -> dict[str, Any]:
         """As `affinage rollout plan --json` prints it."""
-        return {"revision": self.revision, "diff": [change.as_dict() for change in self.changes], "refusals": list(self.refusals)}
+        return {
+            "revision": self.revision,
+            "diff": [change.as_dict() for change in self.changes],
+            "refusals": list(self.refusals),
+            "missing_secrets": [secret.as_dict() for secret in self.missing],
+            "unchecked_secrets": list(self.unchecked),
+        }
 
 
 @dataclass(frozen=True)
@@ -80,11 +98,34 @@ def read_values(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def plan(release: HelmRelease, cluster: Cluster, *, chart: Path, values: Mapping[str, Any]) -> Plan:
-    """Compare what is there with what these values make, and ask the API server whether it would take it."""
+    """Compare what is there with what these values make; ask the API server whether it would take it and has the Secrets for it."""
     revisions = release.revisions()
     rendered = objects_of(release.render(chart, values, upgrade=bool(revisions)))
     found = changes(without_hooks(objects_of([release.manifest()])), without_hooks(rendered))
-    return Plan(revisions[-1].number if revisions else None, tuple(found), tuple(cluster.refusals(without_tests(rendered))))
+    wanted = wanted_secrets(rendered)
+    present, unchecked = {}, []
+    for name in wanted:
+        try:
+            present[name] = cluster.secret_keys(name)
+        except NotAllowedError:
+            unchecked.append(name)  # its keys are the administrator's business; what is missing shows when the pods start
+    return Plan(
+        revision=revisions[-1].number if revisions else None,
+        changes=tuple(found),
+        refusals=tuple(cluster.refusals(without_tests(rendered))),
+        missing=tuple(missing_secrets(wanted, present)),
+        unchecked=tuple(unchecked),
+    )
+
+
+def how_to_create(secret: MissingSecret, *, namespace: str) -> str:
+    """The command that makes what is missing, without a value in it: that would stay in the shell's history."""
+    if secret.exists:
+        return f"kubectl --namespace {namespace} edit secret {secret.name}"
+    if secret.keys == (PULL_KEY,):
+        return f"kubectl --namespace {namespace} create secret docker-registry {secret.name} --from-file={PULL_KEY}=FILE"
+    files = " ".join(f"--from-file={key}=FILE" for key in secret.keys)
+    return f"kubectl --namespace {namespace} create secret generic {secret.name} {files}".rstrip()
 
 
 def apply(
@@ -106,7 +147,7 @@ def apply(
     Raises
     ------
     RefusedError
-        If the API server would refuse objects; nothing was changed.
+        If the API server would refuse objects, or pods would lack a Secret; nothing was changed.
     DependencyError
         If the pods did not become ready in time, with the reasons; the former revision serves again.
     """
@@ -117,6 +158,16 @@ def apply(
             reasons=planned.refusals,
             hint="Change the values, or what the cluster allows; nothing was changed.",
         )
+    if planned.missing:
+        reasons = [str(secret) for secret in planned.missing]
+        commands = "; ".join(f"`{how_to_create(secret, namespace=release.namespace)}`" for secret in planned.missing)
+        raise RefusedError(
+            f"Pods in namespace `{release.namespace}` could not start. {' '.join(reasons)}",
+            reasons=reasons,
+            hint=f"Nothing was changed. Correct the names in the values, or create what is missing: {commands}.",
+        )
+    if planned.unchecked:
+        progress(f"Not looked at, because this account may not read them: {', '.join(planned.unchecked)}.")
     before = [revision for revision in release.revisions() if revision.status == DEPLOYED]
     if not planned.changes and before and before[-1].number == planned.revision:
         return planned
