@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,6 +29,8 @@ ADAPTER_PATH = "adapter"
 # Folder of the run's artifacts that a version points at.
 MAX_PARAM_CHARS = 500
 # MLflow's server refuses longer values (6,000 since 2.10; old servers 500).
+_UNKNOWN_HOST = "Invalid Host header"
+# How a server says, in plain text with status 403, that it does not know the name by which it was called.
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
@@ -82,7 +85,7 @@ class MlflowRegistry:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         if self._artifacts is not None:
             self._artifacts.mkdir(parents=True, exist_ok=True)
-        with _converted("open the registry"):
+        with self._converted("open the registry"):
             return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def register_base(self, name: str, *, digest: str, tags: Mapping[str, str]) -> str:
@@ -135,7 +138,7 @@ class MlflowRegistry:
         params: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> RegisteredVersion:
-        with _converted(f"register a version of `{model}`"):
+        with self._converted(f"register a version of `{model}`"):
             self._ensure_model(model)
             found = self._find(model, key=key, value=value)
             if found is not None:
@@ -178,7 +181,7 @@ class MlflowRegistry:
 
     def versions(self, organisation: str, assistant: str) -> list[RegisteredVersion]:
         """All versions of the assistant's model, the oldest first."""
-        with _converted("list versions"):
+        with self._converted("list versions"):
             found = self._client.search_model_versions(f"name = '{model_name(organisation, assistant)}'")
             return sorted((_version(one) for one in found), key=lambda one: int(one.version))
 
@@ -192,7 +195,7 @@ class MlflowRegistry:
         """
         model = model_name(organisation, assistant)
         try:
-            with _converted(f"read version {version} of `{model}`"):
+            with self._converted(f"read version {version} of `{model}`"):
                 return _version(self._client.get_model_version(model, version))
         except DependencyError as error:
             if error.fields.get("status") == "RESOURCE_DOES_NOT_EXIST":
@@ -201,13 +204,13 @@ class MlflowRegistry:
 
     def set_tags(self, organisation: str, assistant: str, version: str, tags: Mapping[str, str]) -> None:
         """Write tags on a version; tags that are not named stay."""
-        with _converted("tag a version"):
+        with self._converted("tag a version"):
             for key, value in tags.items():
                 self._client.set_model_version_tag(model_name(organisation, assistant), version, key, value)
 
     def set_alias(self, organisation: str, assistant: str, alias: str, version: str) -> None:
         """Point `alias` at `version`."""
-        with _converted(f"set alias `{alias}`"):
+        with self._converted(f"set alias `{alias}`"):
             self._client.set_registered_model_alias(model_name(organisation, assistant), alias, version)
 
     def get_alias(self, organisation: str, assistant: str, alias: str) -> str | None:
@@ -217,7 +220,7 @@ class MlflowRegistry:
     def aliases(self, organisation: str, assistant: str) -> dict[str, str]:
         """Every alias and its version; empty when the model does not exist."""
         try:
-            with _converted("read aliases"):
+            with self._converted("read aliases"):
                 model = self._client.get_registered_model(model_name(organisation, assistant))
                 return {alias: str(version) for alias, version in model.aliases.items()}
         except DependencyError as error:
@@ -227,7 +230,7 @@ class MlflowRegistry:
 
     def delete_alias(self, organisation: str, assistant: str, alias: str) -> None:
         """Remove `alias`; absent is fine."""
-        with _converted(f"remove alias `{alias}`"):
+        with self._converted(f"remove alias `{alias}`"):
             self._client.delete_registered_model_alias(model_name(organisation, assistant), alias)
 
     def download(self, organisation: str, assistant: str, version: str, into: Path) -> Path:
@@ -236,27 +239,39 @@ class MlflowRegistry:
 
         model = model_name(organisation, assistant)
         into.mkdir(parents=True, exist_ok=True)
-        with _converted(f"download version {version} of `{model}`"):
+        with self._converted(f"download version {version} of `{model}`"):
             uri = self._client.get_model_version_download_uri(model, version)
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(into), tracking_uri=self.uri))
+
+    @contextmanager
+    def _converted(self, doing: str) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        try:
+            yield
+        except MlflowException as error:
+            raise self._failure(doing, said=error.message, status=error.error_code) from error
+        except (OSError, SQLAlchemyError) as error:
+            raise self._failure(doing, said=str(error), status=None) from error
+
+    def _failure(self, doing: str, *, said: str, status: str | None) -> DependencyError:
+        if _UNKNOWN_HOST in said:
+            address = urlsplit(self.uri)
+            # As the client says it: without the user, and without the port that the scheme implies.
+            host = address.netloc.rpartition("@")[2].removesuffix({"http": ":80", "https": ":443"}.get(address.scheme, ""))
+            return DependencyError(
+                "mlflow",
+                f"MLflow could not {doing}: the server at {address.scheme}://{host} does not let itself be called `{host}`.",
+                # MLflow compares the whole of it, with the port, and the list replaces its own.
+                hint=f"Start MLflow with `--allowed-hosts {host}`, beside the other names by which it is reached.",
+                retryable=False,
+            )
+        hint = "Check space, rights and `registry_url`." if status is None else "Check `registry_url` and the server's log."
+        failure = DependencyError("mlflow", f"MLflow could not {doing}: {said}.", hint=hint)
+        failure.fields["status"] = status
+        return failure
 
 
 def _version(found: Any) -> RegisteredVersion:
     tags = {str(key): str(value) for key, value in found.tags.items()}
     return RegisteredVersion(str(found.name), str(found.version), found.run_id or None, tags)
-
-
-@contextmanager
-def _converted(doing: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    try:
-        yield
-    except MlflowException as error:
-        failure = DependencyError(
-            "mlflow", f"MLflow could not {doing}: {error.message}.", hint="Check `registry_url` and the server's log."
-        )
-        failure.fields["status"] = error.error_code
-        raise failure from error
-    except (OSError, SQLAlchemyError) as error:
-        raise DependencyError("mlflow", f"MLflow could not {doing}: {error}.", hint="Check space, rights and `registry_url`.") from error
