@@ -188,6 +188,13 @@ def test_a_deployment_replaces_a_pod_only_when_the_next_one_is_ready(render: Ren
         assert budget["spec"]["maxUnavailable"] == 1
 
 
+@BOTH
+def test_what_a_process_said_last_is_the_message_of_its_end(render: Render, values: dict[str, Any]) -> None:
+    """So `affinage rollout` shows it: by then the pod and its log may be gone."""
+    for where, pod in render(values).pods():
+        assert {one["terminationMessagePolicy"] for one in containers(pod["spec"])} == {"FallbackToLogsOnError"}, where
+
+
 def test_the_gateway_ends_after_its_drain(render: Render) -> None:
     for sleep in (0, 5, 30):
         pod = render({"gateway.preStopSleepSeconds": sleep}).pod("Deployment", "affinage-gateway")

@@ -15,12 +15,15 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from affinage.errors import DependencyError
+from affinage.errors import ConfigurationError, DependencyError
 
 BUSY_TIMEOUT_SECONDS = 30
 # A writer waits for another's transaction, which stays below 50 ms; 30 s covers a stopped process on a slow disk.
+
+CONNECT_SECONDS = 10
+# A server whose packets are dropped is given up then: the system would wait for two minutes, and a probe with it.
 
 MIGRATION_LOCK = 0x0AFF1A6E
 # Any number that no other program on the same PostgreSQL database uses.
@@ -86,9 +89,17 @@ class Database:
 
 
 def _open(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            limit = {} if "connect_timeout" in parsed.query else {"connect_timeout": CONNECT_SECONDS}
+            return create_engine(parsed, pool_pre_ping=True, connect_args=limit)
+    except (ArgumentError, ValueError, ModuleNotFoundError):
+        # What was raised is not shown, and not even kept as a cause: it may hold the password.
+        raise ConfigurationError(
+            "The setting `database_url` is not an address of PostgreSQL or SQLite.",
+            hint="Write `postgresql+psycopg://USER:PASSWORD@HOST:5432/NAME`, with %40 for an @ in the password.",
+        ) from None
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False})
@@ -114,10 +125,13 @@ def _converted() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        said = str(error.orig)
-        hint = (
-            "Run `affinage doctor`: the schema may be missing." if "no such table" in said else "Try again; check that the database is up."
-        )
+        said = " ".join(str(error.orig).split()).rstrip("?.")  # the driver writes several lines
+        if "no such table" in said:
+            hint = "Run `affinage doctor`: the schema may be missing."
+        elif "connection" in said or "resolve host" in said:
+            hint = "Check that the database is up, that `database_url` (AFFINAGE_DATABASE_URL) names it, and that its password is right."
+        else:
+            hint = "Try again; check that the database is up."
         raise DependencyError("database", f"The database failed: {said}.", hint=hint) from error
     except DBAPIError as error:
         if error.connection_invalidated:

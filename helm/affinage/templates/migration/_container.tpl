@@ -4,6 +4,7 @@
 name: {{ index . 1 }}
 image: {{ include "affinage.image" (list $root $root.Values.images.gateway) }}
 imagePullPolicy: {{ $root.Values.images.gateway.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError
 command: {{ toJson (index . 2) }}
 securityContext:
   {{- include "affinage.containerSecurityContext" $root | nindent 2 }}

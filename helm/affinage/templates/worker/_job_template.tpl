@@ -47,6 +47,7 @@ job_configuration:
             - name: prefect-job
               image: "{{ "{{ image }}" }}"
               imagePullPolicy: {{ .Values.images.worker.pullPolicy }}
+              terminationMessagePolicy: FallbackToLogsOnError
               args: "{{ "{{ command }}" }}"
               workingDir: /app/flows
               securityContext:
