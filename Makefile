@@ -42,11 +42,13 @@ browser: ## Install Debian's Chromium for the browser tests, where this machine 
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium > /dev/null; \
 	fi
 
-check: setup ## Style, types and the direction of imports.
+check: setup ## Style, types, the direction of imports, the chart's lint, and Terraform's format and validity where Terraform is.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.charts.check
+	$(BIN)/python -m tests.infra.check
 
 test: setup browser ## All tests but those of `test-cluster`.
 	$(BIN)/pytest -m "not cluster"

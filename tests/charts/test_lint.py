@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import helm_python
 import pytest
 import yaml
 
+from tests.charts.check import problems
 from tests.charts.rendering import CHART, everything, smallest, texts, values_file
-
-WARNING = 2
 
 
 @pytest.mark.parametrize("values", [smallest(), everything()], ids=["smallest", "everything"])
 def test_lint_finds_nothing(values: dict[str, Any]) -> None:
-    report = helm_python.lint(CHART, values, strict=True, kube_version="v1.34.4")
-    assert [message for message in report["messages"] if message["severity"] >= WARNING] == []
-    assert report["errors"] == []
+    assert problems(CHART, values) == []
+
+
+def test_lint_finds_what_is_wrong_with_a_template_and_with_values(tmp_path: Path) -> None:
+    assert "replica" in "".join(problems(CHART, {**smallest(), "gateway": {"replica": 3}}))
+    damaged = tmp_path / "affinage"
+    shutil.copytree(CHART, damaged)
+    (damaged / "templates" / "more.yaml").write_text("kind: {{ .Values.gateway.replicas | nonsense }}\n")
+    assert "nonsense" in "".join(problems(damaged, smallest()))
 
 
 def test_without_values_everything_that_is_missing_is_named_at_once(chart: helm_python.Chart) -> None:

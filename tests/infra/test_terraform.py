@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -11,6 +12,8 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.infra import check
+from tests.infra.check import problems
 from tests.infra.terraform import ROOT, Terraform
 
 CHART = ROOT / "helm" / "affinage"
@@ -90,6 +93,24 @@ def test_configuration_and_examples_are_formatted(terraform: Terraform) -> None:
         (terraform.folder / root / "example.tfvars").write_text(example(root), encoding="utf-8")
     ended = terraform.run(".", "fmt", "-check", "-recursive", "-diff", check=False)
     assert ended.returncode == 0, ended.stdout
+
+
+def test_the_check_of_every_commit_tells_what_is_wrong(terraform: Terraform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make check`, where the provider of AWS is not: what needs none is checked all the same."""
+    monkeypatch.setattr(check, "mirror", lambda: None)
+    damaged = Terraform.copied_to(tmp_path)
+    assert problems(damaged) == []
+    root = damaged.folder / "environments" / "existing-cluster"
+    (root / "more.tf").write_text('output "more" {\nvalue = var.nowhere\n}\n')
+    ugly, invalid = problems(damaged)
+    assert "environments/existing-cluster/more.tf" in ugly
+    assert 'An input variable with the name "nowhere" has not been declared' in invalid
+
+
+def test_without_terraform_the_check_says_that_it_did_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(check, "binary", lambda: None)
+    assert check.main() == 0
+    assert "not checked" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("root", WITHOUT_PROVIDER)
