@@ -2,6 +2,8 @@
 
     PREFECT_API_URL=http://prefect:4200/api python flows/deploy.py --pool affinage
 
+With `--job-template FILE`, the chart's, the pool is of type `kubernetes` and gets that template each time.
+
 Can be repeated: what is the same stays, what is declared no longer goes. A run that is due while another of the same
 deployment is under way is cancelled, so that the runs of an outage collapse into one.
 """
@@ -10,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.exceptions import ObjectAlreadyExists
@@ -31,12 +32,16 @@ TAG = "affinage"
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
 
-def deploy(wanted: list[ScheduledFlow], *, pool: str, pool_type: str) -> dict[str, Any]:
+def deploy(wanted: list[ScheduledFlow], *, pool: str, job_template: dict[str, Any] | None) -> dict[str, Any]:
     """Create or update the work pool and the deployments; remove ours that are wanted no longer."""
     made = {}
     with get_client(sync_client=True) as client:
-        with suppress(ObjectAlreadyExists):  # a worker that starts at this moment makes it, too
-            client.create_work_pool(WorkPoolCreate(name=pool, type=pool_type))
+        kind, base = ("process", {}) if job_template is None else ("kubernetes", job_template)
+        try:
+            client.create_work_pool(WorkPoolCreate(name=pool, type=kind, base_job_template=base))
+        except ObjectAlreadyExists:  # from an earlier time, or a worker that starts at this moment made it
+            if job_template is not None:
+                client.update_work_pool(pool, WorkPoolUpdate(base_job_template=base))
         for one in wanted:
             flow: Any = Flow.from_source(str(Path(__file__).parent), entrypoint=f"{one.flow}.py:{one.flow}")
             made[f"{one.flow}/{one.name}"] = flow.deploy(
@@ -61,11 +66,12 @@ def deploy(wanted: list[ScheduledFlow], *, pool: str, pool_type: str) -> dict[st
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--pool", default="affinage", help="work pool; made if it is not there")
-    arguments.add_argument("--type", default="process", help="type of a pool that is made: process or kubernetes")
+    arguments.add_argument("--job-template", type=Path, help="base job template, as JSON, of a pool of type kubernetes")
     given = arguments.parse_args()
+    template = json.loads(given.job_template.read_text(encoding="utf-8")) if given.job_template else None
     settings = load_settings()
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     app = Affinage(settings)
     with app.database.read() as connection:
         scheduled = scheduled_flows(list_sources(connection), list_assistants(connection))
-    print(json.dumps(deploy(scheduled, pool=given.pool, pool_type=given.type)))  # noqa: T201  the caller reads it
+    print(json.dumps(deploy(scheduled, pool=given.pool, job_template=template)))  # noqa: T201  the caller reads it

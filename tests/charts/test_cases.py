@@ -277,7 +277,12 @@ def test_prefect_is_told_the_schedules_after_each_change(render: Render) -> None
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "deploy.py", "--pool", "affinage"]
     jobs = render({"worker.enabled": False, "worker.jobTemplate.enabled": True})
-    assert containers(jobs.pod("Job", "affinage-schedules"))[0]["command"][-1] == "affinage-jobs"
+    pod = jobs.pod("Job", "affinage-schedules")
+    *_, option, file = containers(pod)[0]["command"]
+    (mount,) = [one for one in containers(pod)[0]["volumeMounts"] if one["name"] == "job-template"]
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "job-template"]
+    written = jobs.one("ConfigMap", volume["configMap"]["name"])["data"]
+    assert (option, file) in {("--job-template", f"{mount['mountPath']}/{name}") for name in written}
     for values in ({"worker.schedules.enabled": False}, {"worker.enabled": False, "prefect.apiUrl": ""}):
         assert not {("Job", "affinage-schedules"), ("NetworkPolicy", "affinage-schedules")} & render(values).names()
 
@@ -292,7 +297,7 @@ def test_the_job_template_is_one_that_prefect_fills_in(render: Render) -> None:
     asked = {placeholder.name for placeholder in find_placeholders(template["job_configuration"])}
     assert asked == set(template["variables"]["properties"])
     defaults = {name: field["default"] for name, field in template["variables"]["properties"].items() if "default" in field}
-    run = {"name": "run", "command": "prefect flow-run execute", "env": {"A": "1"}, "labels": {"l": "1"}, "job_watch_timeout_seconds": 60}
+    run = {"name": "run", "command": "prefect flow-run execute", "env": {"A": "1"}, "job_watch_timeout_seconds": 60}
     job = apply_values(template["job_configuration"], {**defaults, **run})["job_manifest"]
     worker = objects.pod("Deployment", "affinage-worker")["containers"][0]
     (container,) = job["spec"]["template"]["spec"]["containers"]

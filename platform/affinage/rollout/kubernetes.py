@@ -19,6 +19,8 @@ from affinage.rollout.changes import Manifest
 
 FIELD_MANAGER = "affinage-rollout"
 INSTANCE, COMPONENT = "app.kubernetes.io/instance", "app.kubernetes.io/component"
+FLOW = "flow"
+# Component of the pods that a Kubernetes work pool starts.
 _SECONDS = 30
 
 
@@ -118,7 +120,9 @@ class Cluster:
         selector = f"{INSTANCE}={release}"
         with _converted("read the pods"):
             pods = client.CoreV1Api(self._api).list_namespaced_pod(self._namespace, label_selector=selector, _request_timeout=_SECONDS)
-        jobs = [pod for pod in pods.items if any(owner.kind == "Job" for owner in pod.metadata.owner_references or [])]
+        # A run of a flow that failed is Prefect's to tell, and no fault of the release.
+        ours = [pod for pod in pods.items if pod.metadata.labels.get(COMPONENT) != FLOW]
+        jobs = [pod for pod in ours if any(owner.kind == "Job" for owner in pod.metadata.owner_references or [])]
         return sorted({reason for pod in jobs for reason in _troubles(pod)})
 
     def secret_keys(self, name: str) -> frozenset[str] | None:

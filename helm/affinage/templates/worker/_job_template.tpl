@@ -9,7 +9,6 @@ variables:
     name: {type: string, title: Name, description: Name given to the job of a run.}
     command: {type: string, title: Command, description: Command of the run; normally left to Prefect.}
     env: {type: object, title: Environment, additionalProperties: {type: string}}
-    labels: {type: object, title: Labels, additionalProperties: {type: string}}
     namespace: {type: string, title: Namespace, default: {{ .Release.Namespace }}}
     image: {type: string, title: Image, default: {{ include "affinage.image" (list . .Values.images.worker) | quote }}}
     finished_job_ttl: {type: integer, title: Seconds that a finished job is kept, default: 86400}
@@ -20,7 +19,9 @@ job_configuration:
   name: "{{ "{{ name }}" }}"
   command: "{{ "{{ command }}" }}"
   env: "{{ "{{ env }}" }}"
-  labels: "{{ "{{ labels }}" }}"
+  # On the job and its pod. Given here they win over Prefect's, which would name the pod after its flow: no policy would know it.
+  labels:
+    {{- include "affinage.podLabels" (list . "flow") | nindent 4 }}
   namespace: "{{ "{{ namespace }}" }}"
   stream_output: "{{ "{{ stream_output }}" }}"
   job_watch_timeout_seconds: "{{ "{{ job_watch_timeout_seconds }}" }}"
@@ -31,7 +32,6 @@ job_configuration:
     metadata:
       generateName: "{{ "{{ name }}" }}-"
       namespace: "{{ "{{ namespace }}" }}"
-      labels: "{{ "{{ labels }}" }}"
     spec:
       # A run that fails is retried by its flow, which knows why.
       backoffLimit: 0
@@ -43,6 +43,9 @@ job_configuration:
         spec:
           {{- include "affinage.pod" (list . "platform" .Values.worker) | nindent 10 }}
           restartPolicy: Never
+          # Prefect refuses a template without these two at this place, where the API server knows no such fields and drops them.
+          parallelism: 1
+          completions: 1
           containers:
             - name: prefect-job
               image: "{{ "{{ image }}" }}"
