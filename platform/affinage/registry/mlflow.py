@@ -74,12 +74,7 @@ class MlflowRegistry:
     def _client(self) -> Any:
         for key, value in _QUIET.items():
             os.environ.setdefault(key, value)
-        try:
-            from mlflow import MlflowClient  # noqa: PLC0415  seconds to import
-        except ModuleNotFoundError as error:
-            # A gateway's image: what needs the registry is the controller's work, and is done in a moment.
-            message = "The registry's client is not installed in this process."
-            raise DependencyError("mlflow", message, hint="Is the controller up? It brings adapters to the pods.") from error
+        from mlflow import MlflowClient  # noqa: PLC0415  seconds to import
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -235,18 +230,22 @@ class MlflowRegistry:
 
     def download(self, organisation: str, assistant: str, version: str, into: Path) -> Path:
         """Copy the version's files to `into` (created) and return the folder that holds them."""
-        from mlflow.artifacts import download_artifacts  # noqa: PLC0415
-
         model = model_name(organisation, assistant)
         into.mkdir(parents=True, exist_ok=True)
         with self._converted(f"download version {version} of `{model}`"):
+            from mlflow.artifacts import download_artifacts  # noqa: PLC0415
+
             uri = self._client.get_model_version_download_uri(model, version)
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(into), tracking_uri=self.uri))
 
     @contextmanager
     def _converted(self, doing: str) -> Iterator[None]:
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
+        try:
+            from mlflow.exceptions import MlflowException  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            # A gateway's image: what needs the registry is the controller's work, and is done in a moment.
+            message = "The registry's client is not installed in this process."
+            raise DependencyError("mlflow", message, hint="Is the controller up? It brings adapters to the pods.") from error
         try:
             yield
         except MlflowException as error:
