@@ -163,6 +163,24 @@ def test_documents_come_from_a_claim_to_what_indexes_them(render: Render) -> Non
     assert environment(container)["AFFINAGE_SOURCE_ROOTS"] == "/srv/documents"
 
 
+def test_weights_and_packages_come_from_claims_to_what_trains_and_generates(render: Render) -> None:
+    objects = render({"packages.existingClaim": "p", "worker.weights.existingClaim": "w", "worker.jobTemplate.enabled": True})
+    flows = {"Deployment affinage-worker", "ConfigMap affinage-job-template, job template"}
+    assert {where for where, pod in objects.pods() if mounted(pod, "/weights")} == flows
+    assert {where for where, pod in objects.pods() if mounted(pod, "/opt/packages")} == {*flows, "Deployment affinage-generator-smollm2"}
+    for where, pod in objects.pods():
+        (container, *_) = pod["spec"]["containers"]
+        assert (environment(container).get("PYTHONPATH") == "/opt/packages") == mounted(pod, "/opt/packages"), where
+
+
+def mounted(pod: dict[str, Any], path: str) -> bool:
+    """Whether a claim is mounted there, and for reading only."""
+    claims = {one["name"]: one["persistentVolumeClaim"] for one in pod["spec"].get("volumes", []) if "persistentVolumeClaim" in one}
+    places = [one for one in pod["spec"]["containers"][0].get("volumeMounts", []) if one["mountPath"] == path]
+    assert all(one["readOnly"] and claims[one["name"]]["readOnly"] for one in places)
+    return bool(places)
+
+
 @pytest.mark.parametrize("name", ["gateway", "controller", "embedder", "worker"])
 def test_replicas_places_sizes_and_levels(render: Render, name: str) -> None:
     toleration = {"key": "dedicated", "operator": "Equal", "value": name, "effect": "NoSchedule"}

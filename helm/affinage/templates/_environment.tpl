@@ -137,6 +137,15 @@ the middle of a failed upgrade still finds the environment of its revision.
       divisor: "1"
 {{- end -}}
 
+{{/* A process that computes with torch, which its image may leave out. */}}
+{{- define "affinage.environment.torch" -}}
+{{ include "affinage.environment.threads" . }}
+{{- if .Values.packages.existingClaim }}
+- name: PYTHONPATH
+  value: /opt/packages
+{{- end }}
+{{- end -}}
+
 {{/* BentoML keeps its metrics and sockets in its home; two services must not share one. */}}
 {{- define "affinage.environment.bentoml" -}}
 - name: BENTOML_HOME

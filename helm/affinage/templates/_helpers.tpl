@@ -191,22 +191,54 @@ readinessProbe:
   emptyDir: {}
 {{- end -}}
 
-{{/* Folder sources, for what indexes them. */}}
-{{- define "affinage.documents.volumeMount" -}}
-{{- with .Values.worker.documents.existingClaim }}
-- name: documents
-  mountPath: /srv/documents
-  readOnly: true
-{{- end }}
-{{- end -}}
-
-{{- define "affinage.documents.volume" -}}
-{{- with .Values.worker.documents.existingClaim }}
-- name: documents
+{{/* A volume claim that a pod only reads, where it is given. (list NAME CLAIM), and (list NAME CLAIM PATH). */}}
+{{- define "affinage.claim.volume" -}}
+{{- with index . 1 }}
+- name: {{ index $ 0 }}
   persistentVolumeClaim:
     claimName: {{ . }}
     readOnly: true
 {{- end }}
+{{- end -}}
+
+{{- define "affinage.claim.volumeMount" -}}
+{{- with index . 1 }}
+- name: {{ index $ 0 }}
+  mountPath: {{ index $ 2 }}
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{/* A pool of generators: the weights of its base, and the packages that the image leaves out. (list $ POOL) */}}
+{{- define "affinage.generator.volumes" -}}
+{{- $root := index . 0 -}}
+{{- $pool := index . 1 -}}
+{{ include "affinage.volumes" $pool }}
+{{- include "affinage.claim.volume" (list "weights" $pool.weights.existingClaim) }}
+{{- include "affinage.claim.volume" (list "packages" $root.Values.packages.existingClaim) }}
+{{- end -}}
+
+{{- define "affinage.generator.volumeMounts" -}}
+{{- $root := index . 0 -}}
+{{- $pool := index . 1 -}}
+{{ include "affinage.volumeMounts" $root }}
+{{- include "affinage.claim.volumeMount" (list "weights" $pool.weights.existingClaim "/weights") }}
+{{- include "affinage.claim.volumeMount" (list "packages" $root.Values.packages.existingClaim "/opt/packages") }}
+{{- end -}}
+
+{{/* The worker and the jobs of flows: the same, and the documents of folder sources. */}}
+{{- define "affinage.flows.volumes" -}}
+{{ include "affinage.volumes" .Values.worker }}
+{{- include "affinage.claim.volume" (list "documents" .Values.worker.documents.existingClaim) }}
+{{- include "affinage.claim.volume" (list "weights" .Values.worker.weights.existingClaim) }}
+{{- include "affinage.claim.volume" (list "packages" .Values.packages.existingClaim) }}
+{{- end -}}
+
+{{- define "affinage.flows.volumeMounts" -}}
+{{ include "affinage.volumeMounts" . }}
+{{- include "affinage.claim.volumeMount" (list "documents" .Values.worker.documents.existingClaim "/srv/documents") }}
+{{- include "affinage.claim.volumeMount" (list "weights" .Values.worker.weights.existingClaim "/weights") }}
+{{- include "affinage.claim.volumeMount" (list "packages" .Values.packages.existingClaim "/opt/packages") }}
 {{- end -}}
 
 {{/* The pools, by name, with every field given. */}}

@@ -61,13 +61,11 @@ job_configuration:
                 {{- include "affinage.environment.serving" . | nindent 16 }}
                 {{- include "affinage.environment.registry" . | nindent 16 }}
                 {{- include "affinage.environment.flows" . | nindent 16 }}
-                {{- include "affinage.environment.threads" . | nindent 16 }}
+                {{- include "affinage.environment.torch" . | nindent 16 }}
               resources:
                 {{- include "affinage.resources" .Values.worker | nindent 16 }}
               volumeMounts:
-                {{- include "affinage.volumeMounts" . | nindent 16 }}
-                {{- include "affinage.documents.volumeMount" . | nindent 16 }}
+                {{- include "affinage.flows.volumeMounts" . | nindent 16 }}
           volumes:
-            {{- include "affinage.volumes" .Values.worker | nindent 12 }}
-            {{- include "affinage.documents.volume" . | nindent 12 }}
+            {{- include "affinage.flows.volumes" . | nindent 12 }}
 {{- end -}}
