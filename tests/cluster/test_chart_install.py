@@ -277,6 +277,8 @@ def test_every_pod_template_is_admitted_as_restricted(core: client.CoreV1Api, ch
         spec = {"restartPolicy": "Never", **pod["spec"]}
         if "job template" in where:
             spec["containers"][0] |= {"image": "affinage/worker:0.1.0", "args": ["run"]}
+            # Prefect wants these where the API server drops them; the client of these tests refuses what it does not know.
+            assert (spec.pop("parallelism"), spec.pop("completions")) == (1, 1)
         one = {"metadata": {"name": f"pod-{number}", "labels": pod["metadata"].get("labels", {})}, "spec": spec}
         core.create_namespaced_pod(namespace, one, dry_run="All")
         spec["containers"][0]["securityContext"].pop("capabilities")
