@@ -1,6 +1,7 @@
 """A real node: kubelet, containerd with runc, kube-proxy and CoreDNS. Pods run, answer by Service and are rolled over under load.
 
-Only inside the namespaces of `node.sh`, which sets NODE_ADDRESS and NODE_CGROUP. NetworkPolicy is not enforced.
+Only inside the namespaces of `node.sh`, which sets NODE_ADDRESS and NODE_CGROUP. NetworkPolicy is enforced only where a test
+uses `policies.py`.
 """
 
 from __future__ import annotations
