@@ -132,7 +132,7 @@ def test_an_adapter_is_verified_where_the_weights_of_its_base_are_not(database, 
     shutil.rmtree(base.path)
     with database.read() as connection:
         known = get_base(connection, base.name)
-    folder, facts = verified_folder(registry, tuned, adapters=tmp_path / "adapters", base=known)
+    _, facts = verified_folder(registry, tuned, adapters=tmp_path / "adapters", base=known)
     assert facts.digest == tuned.variant.adapter_digest
     narrower = replace(known, shapes={name: (1, *shape[1:]) for name, shape in known.shapes.items()})
     with pytest.raises(RefusedError) as refused:
