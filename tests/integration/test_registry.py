@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from affinage.engines.digest import base_digest
 from affinage.engines.protocols import Message
 from affinage.errors import ConflictError, DependencyError, RefusedError, UnknownObjectError, UsageError
 from affinage.registry.adapter_files import WEIGHTS, adapter_digest
-from affinage.registry.bases import Base, describe_base, register_base
+from affinage.registry.bases import Base, describe_base, get_base, register_base
 from affinage.registry.countersign import countersign
 from affinage.registry.follow import finish_moves, sync_alias
 from affinage.registry.mlflow import MlflowRegistry
@@ -124,6 +125,19 @@ def test_a_base_is_registered_once_with_its_digest(database, registry, base, clo
     again = register_base(database, registry, base, now=clock)
     assert once.model_version is not None
     assert again == once
+
+
+def test_an_adapter_is_verified_where_the_weights_of_its_base_are_not(database, registry, tuned, base, tmp_path) -> None:
+    """A controller sends adapters to pods that have the weights; it has none."""
+    shutil.rmtree(base.path)
+    with database.read() as connection:
+        known = get_base(connection, base.name)
+    _, facts = verified_folder(registry, tuned, adapters=tmp_path / "adapters", base=known)
+    assert facts.digest == tuned.variant.adapter_digest
+    narrower = replace(known, shapes={name: (1, *shape[1:]) for name, shape in known.shapes.items()})
+    with pytest.raises(RefusedError) as refused:
+        verified_folder(registry, tuned, adapters=tmp_path / "adapters", base=narrower)
+    assert refused.value.reasons
 
 
 def test_aliases_follow_recorded_moves_and_a_variant_without_adapter_gets_its_version_then(

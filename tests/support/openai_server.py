@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ class OpenAIServer:
         self.failure: Failure | None = None
         self.digest = "d1"
         self.log_probabilities = [-0.5, -1.5]
+        self.pause_seconds = 0.0
         self.release = threading.Event()
         self.url = ""
 
@@ -32,15 +34,15 @@ class OpenAIServer:
 
 
 @contextmanager
-def serve_openai() -> Iterator[OpenAIServer]:
-    """The server on a free port of the loopback, until the block ends."""
+def serve_openai(address: str = "127.0.0.1") -> Iterator[OpenAIServer]:
+    """The server on a free port of an address of this machine, until the block ends."""
     state = OpenAIServer()
 
     class Handler(_Handler):
         server_state = state
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server = ThreadingHTTPServer((address, 0), Handler)
+    state.url = f"http://{address}:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -102,11 +104,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         self._event({"choices": [{"delta": {"role": "assistant"}}]})
-        for character in self.server_state.answer(body):
+        state = self.server_state
+        for character in state.answer(body):
             self._event({"choices": [{"delta": {"content": character}}]})
-        if self.server_state.failure == "error_event":
+            time.sleep(state.pause_seconds)
+        if state.failure == "error_event":
             self._event({"error": {"message": "out of memory"}})
-        elif self.server_state.failure != "cut":
+        elif state.failure != "cut":
             self._event({"choices": [], "usage": {}})
             self.wfile.write(b"data: [DONE]\n\n")
 

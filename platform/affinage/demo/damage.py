@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from affinage.engines.tensors import WIDTHS, read_header
 from affinage.registry.adapter_files import CONFIG, WEIGHTS
-from affinage.residency.tensors import WIDTHS, read_header
 
 
 def damage_adapter(folder: Path, out: Path, *, rng: np.random.Generator) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from affinage.database.engine import Database
 from affinage.database.tables.registry import base as table
+from affinage.engines.tensors import base_shapes_of
 from affinage.errors import ConflictError, UnknownObjectError, UsageError
 from affinage.registry.mlflow import MlflowRegistry
 
@@ -25,7 +26,15 @@ UNKNOWN_LICENCE = "unknown"
 
 @dataclass(frozen=True)
 class Base:
-    """A registered base. `path` is the folder of its weights on this machine."""
+    """A registered base.
+
+    Parameters
+    ----------
+    path
+        Folder of its weights where it is trained; a process that only sends adapters to pods has no such folder.
+    shapes
+        Shape (out, in) of each weight by name; None where it was registered before there was this record.
+    """
 
     name: str
     digest: str
@@ -34,6 +43,7 @@ class Base:
     chat_template: str | None
     path: str
     model_version: str | None
+    shapes: Mapping[str, tuple[int, ...]] | None = None
 
 
 def describe_base(folder: Path, *, name: str, digest: str, licence: str | None = None) -> Base:
@@ -58,7 +68,8 @@ def describe_base(folder: Path, *, name: str, digest: str, licence: str | None =
     context = config.get("max_position_embeddings")
     if not isinstance(context, int) or context < 1:
         raise UsageError(f"{folder / 'config.json'} does not say `max_position_embeddings`.", hint="Add it: the context length in tokens.")
-    return Base(name, digest, licence or _licence(folder), context, _chat_template(folder), str(folder.absolute()), None)
+    licence, shapes = licence or _licence(folder), base_shapes_of(folder)
+    return Base(name, digest, licence, context, _chat_template(folder), str(folder.absolute()), None, shapes)
 
 
 def register_base(database: Database, registry: MlflowRegistry | None, base: Base, *, now: Callable[[], datetime]) -> Base:
@@ -81,7 +92,8 @@ def register_base(database: Database, registry: MlflowRegistry | None, base: Bas
                 f"Base `{base.name}` is registered with other weights (digest {stored.digest[:12]}…, given {base.digest[:12]}…).",
                 hint="Choose another name with `--name`: adapters of the first rely on it.",
             )
-        values = {"path": base.path, "licence": base.licence, "context_tokens": base.context_tokens, "chat_template": base.chat_template}
+        described = ("path", "licence", "context_tokens", "chat_template", "shapes")
+        values = {name: getattr(base, name) for name in described}
         if stored is None:
             connection.execute(insert(table).values(name=base.name, digest=base.digest, created_at=now(), **values))
         else:
@@ -115,7 +127,8 @@ def list_bases(connection: Connection) -> list[Base]:
 
 
 def _base(row: Any) -> Base:
-    return Base(row.name, row.digest, row.licence, row.context_tokens, row.chat_template, row.path, row.model_version)
+    shapes = None if row.shapes is None else {name: tuple(shape) for name, shape in row.shapes.items()}
+    return Base(row.name, row.digest, row.licence, row.context_tokens, row.chat_template, row.path, row.model_version, shapes)
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from affinage.registry.bases import Base
 from affinage.registry.countersign import check_countersignature
 from affinage.registry.mlflow import MlflowRegistry
 from affinage.registry.variants import StoredVariant
-from affinage.residency.verify import MAX_RANK, AdapterFacts, base_shapes_of, verify_adapter
+from affinage.residency.verify import MAX_RANK, AdapterFacts, verify_adapter
 from affinage.tuning import golden
 
 TOLERANCE = 0.05
@@ -108,7 +108,7 @@ def verified_folder(
         base_digest=base.digest,
         declared_base_digest=stored.variant.base_digest,
         expected_digest=stored.variant.adapter_digest,
-        base_shapes=base_shapes_of(Path(base.path)),
+        base_shapes=base.shapes,
         max_rank=max_rank,
     )
     return folder, facts

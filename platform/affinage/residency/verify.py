@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from affinage.engines.tensors import FLOATS, Tensor, all_finite, read_header
 from affinage.errors import RefusedError
 from affinage.registry.adapter_files import CONFIG, VARIANT, WEIGHTS, adapter_digest
-from affinage.residency.tensors import FLOATS, Tensor, all_finite, read_header
 
 MAX_RANK = 64
 """vLLM reserves memory for its `max_lora_rank` per slot; 64 is four times what our recipes use."""
@@ -67,7 +67,7 @@ def verify_adapter(
     expected_digest
         Of the adapter's files as registered; None for files that are not registered yet.
     base_shapes
-        Shape (out, in) of each weight of the base by name; None skips this check.
+        Shape (out, in) of each weight of the base by name; None skips this check, which the engine's own service repeats.
 
     Raises
     ------
@@ -93,14 +93,6 @@ def verify_adapter(
             f"The adapter in {folder.name} is refused.", reasons=reasons, hint="Train it again with PEFT (LoRA, safetensors) on this base."
         )
     return AdapterFacts(adapter_digest(folder), max(modules.values()), tuple(sorted(modules)))
-
-
-def base_shapes_of(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the base's weights by name, from the headers of its safetensors files."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        shapes.update({name: tensor.shape for name, tensor in read_header(path, max_header_bytes=64 * 1024 * 1024).items()})
-    return shapes
 
 
 def _files(folder: Path) -> list[str]:

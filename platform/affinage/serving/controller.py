@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from affinage.database.engine import Database
-from affinage.errors import AffinageError, ConflictError
+from affinage.errors import AffinageError, ConflictError, RefusedError
 from affinage.index.leases import Lease, hold
 from affinage.serving.responses import json_response
 from affinage.serving.server import run_application
@@ -116,7 +116,8 @@ class Controller:
         try:
             duty.do()
         except AffinageError as error:
-            log.warning("The duty `%s` failed: %s", duty.name, error.message, extra={"duty": duty.name, "hint": error.hint})
+            reasons = {"reasons": list(error.reasons)} if isinstance(error, RefusedError) else {}
+            log.warning("The duty `%s` failed: %s", duty.name, error.message, extra={"duty": duty.name, "hint": error.hint, **reasons})
         except Exception:  # a fault of ours: the other duties must go on
             log.exception("The duty `%s` failed.", duty.name, extra={"duty": duty.name})
         else:

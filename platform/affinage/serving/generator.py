@@ -22,8 +22,8 @@ from starlette.responses import Response
 
 from affinage.engines.digest import base_digest
 from affinage.engines.protocols import Generation, GenerationRequest, Generator, Message
+from affinage.engines.tensors import base_shapes_of
 from affinage.errors import AffinageError, DependencyError
-from affinage.residency.verify import base_shapes_of
 from affinage.serving.batching import Batcher
 from affinage.serving.inference import Body, Inference, PieceStream, parsed, unknown_model
 from affinage.serving.pool import Pool

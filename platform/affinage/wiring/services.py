@@ -58,7 +58,7 @@ def generator_service(settings: Settings) -> GeneratorService:
 def embedder_service(settings: Settings) -> EmbedderService:
     """The service of the packaged embedder."""
     from affinage.engines import minilm
-    from affinage.residency.verify import base_shapes_of
+    from affinage.engines.tensors import base_shapes_of
     from affinage.serving.embedder import EmbedderService
 
     threads = Installation(settings).threads

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from affinage.engines.tensors import base_shapes_of, read_header
 from affinage.errors import RefusedError
 from affinage.registry.adapter_files import CONFIG, WEIGHTS, adapter_digest
-from affinage.residency.tensors import read_header
-from affinage.residency.verify import base_shapes_of, verify_adapter
+from affinage.residency.verify import verify_adapter
 from tests.support.adapters import HIDDEN, MODULES, SHAPES, write_adapter, write_base
 
 BASE = "b" * 64

@@ -12,6 +12,8 @@ base = Table(
     Column("context_tokens", Integer, nullable=False),
     Column("chat_template", Text),
     Column("path", String, nullable=False),
+    # Of each weight by name, so that adapters are checked where the weights are not; null: registered before there was this column.
+    Column("shapes", Json),
     Column("model_version", String),
     Column("created_at", Instant, nullable=False),
 )

@@ -105,3 +105,11 @@ def _tensor(name: str, value: Any) -> Tensor:
     if end - start != math.prod(shape) * width:
         raise ValueError(f"`{name}` has {end - start} bytes, which does not fit its shape {list(shape)}")
     return Tensor(dtype, shape, start, end)
+
+
+def base_shapes_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the base's weights by name, from the headers of its safetensors files."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shapes.update({name: tensor.shape for name, tensor in read_header(path, max_header_bytes=64 * 1024 * 1024).items()})
+    return shapes
