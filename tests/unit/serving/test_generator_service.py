@@ -32,6 +32,7 @@ class Echo:
     """Says the last message in capitals, after the adapter's name."""
 
     base = "tiny"
+    parallel = 1
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -350,7 +351,7 @@ def test_unsound_files_are_refused_with_the_reason(
 
 def test_what_the_engine_does_not_take_is_refused_and_forgotten(client: TestClient, engine: Echo, tmp_path: Path) -> None:
     files = archive(write_adapter(tmp_path / "a"))
-    engine.fault = DependencyError("engine", "not for this base")
+    engine.fault = DependencyError("engine", "not for this base", retryable=False)
     assert client.put(f"/v1/adapters/{ADAPTER}", content=files).status_code == 422
     engine.fault = None
     assert client.put(f"/v1/adapters/{ADAPTER}", content=files).status_code == 201
