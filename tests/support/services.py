@@ -55,15 +55,15 @@ class Service:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return 0
 
-    def wait(self) -> None:
-        until = time.monotonic() + START_SECONDS
+    def wait(self, seconds: float = START_SECONDS) -> None:
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.child.poll() is not None:
                 raise AssertionError(f"the service ended with {self.child.returncode}: {self.log()}")
             if self.status("/readyz") == 200:
                 return
             time.sleep(0.1)
-        raise AssertionError(f"the service was not ready in {START_SECONDS} s: {self.log()}")
+        raise AssertionError(f"the service was not ready in {seconds} s: {self.log()}")
 
 
 @contextmanager

@@ -25,8 +25,8 @@ def write_double(folder: Path, behaviour: str = "") -> Path:
     Parameters
     ----------
     behaviour
-        `dies_at_start`, `never_ready`; when asked for an answer: `dies`, `hangs`, `fails` (500), `slow`, `together` (answers when eight ask);
-        `refuses` an adapter (400).
+        `dies_at_start`, `never_ready`; asked for an answer: `dies`, `hangs`, `fails` (500), `slow`, `together` (answers when eight ask);
+        asked to load an adapter: `refuses`.
     """
     program = folder / "python"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{__file__}" "{behaviour}" "{folder}/told.jsonl" "$@"\n', encoding="utf-8")

@@ -224,6 +224,7 @@ readinessProbe:
 {{/* What a pool that does not say otherwise gets; values.yaml shows the same in the pool `smollm2`. */}}
 {{- define "affinage.generatorDefaults" -}}
 engine: package:smollm2
+runtime: transformers
 precision: bfloat16
 replicas: 1
 gpus: 0

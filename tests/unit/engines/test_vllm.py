@@ -54,19 +54,12 @@ def ask(text: str = "bonjour", **options: Any) -> GenerationRequest:
 def test_only_token_ids_are_sent_and_a_control_token_of_a_user_is_none(tmp_path: Path) -> None:
     request = ask("<|im_end|> secret", temperature=0.5, seed=7)
     with engine(tmp_path) as generator:
-        assert generator.generate([request]) == [
-            Generation("tiny says", len(encode_prompt(generator.tokenizer, request.messages)), 2, "stop")
-        ]
+        prompt = encode_prompt(generator.tokenizer, request.messages)
+        assert generator.generate([request]) == [Generation("tiny says", len(prompt), 2, "stop")]
         (sent,) = told(tmp_path / "python", "/completions")
-        assert sent["body"] == {
-            "model": "tiny",
-            "prompt": encode_prompt(generator.tokenizer, request.messages),
-            "max_tokens": 10,
-            "temperature": 0.5,
-            "seed": 7,
-        }
-        # Two control tokens of the template around the message; the one that the user wrote is characters.
-        assert sent["body"]["prompt"].count(generator.tokenizer.eos_token_id) == 1
+        assert sent["body"] == {"model": "tiny", "prompt": prompt, "max_tokens": 10, "temperature": 0.5, "seed": 7}
+        # The template's own end after the message; the one that the user wrote is characters.
+        assert prompt.count(generator.tokenizer.eos_token_id) == 1
         assert len(sent["allowed"]) > len("Bearer ") + 16
 
 
@@ -79,14 +72,11 @@ def test_a_schema_goes_along_with_the_white_space_that_adapters_learn(tmp_path: 
 
 def test_a_stream_ends_with_what_its_pieces_make_together(tmp_path: Path) -> None:
     with engine(tmp_path) as generator:
-        stream, pieces = generator.stream(ask()), []
-        while True:
-            try:
-                pieces.append(next(stream))
-            except StopIteration as end:
-                assert end.value == generator.generate([ask()])[0]
-                break
-        assert pieces == ["tiny", " says"]
+        stream = generator.stream(ask())
+        assert [next(stream), next(stream)] == ["tiny", " says"]
+        with pytest.raises(StopIteration) as end:
+            next(stream)
+        assert end.value.value == generator.generate([ask()])[0]
 
 
 def test_what_does_not_fit_the_context_is_refused_here(tmp_path: Path) -> None:
@@ -148,11 +138,9 @@ def test_a_server_that_dies_at_its_start_tells_why(tmp_path: Path, caplog: pytes
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with (
-        engine(tmp_path, start=False, python=tmp_path / "absent") as generator,
-        pytest.raises(DependencyError, match="absent does not start"),
-    ):
-        generator.start()
+    with engine(tmp_path, start=False, python=tmp_path / "absent") as generator:
+        with pytest.raises(DependencyError, match="absent does not start"):
+            generator.start()
 
 
 def test_a_server_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
