@@ -22,7 +22,7 @@ from affinage.engines.protocols import GenerationRequest, Message
 from affinage.engines.transformers import TransformersGenerator
 from affinage.errors import DependencyError, UnknownObjectError
 from tests.integration.test_engine_services import within
-from tests.support.services import Service
+from tests.support.services import Service, descendants
 from tests.support.tiny_llama import write_tiny_adapter, write_tiny_llama
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -54,22 +54,26 @@ def ask(text: str = "bonjour", **options: Any) -> GenerationRequest:
     return GenerationRequest((Message("user", text),), **{"max_tokens": 12, **options})
 
 
-def tree(pid: int) -> dict[int, str]:
-    """Command of each process below `pid`."""
-    found: dict[int, str] = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found[child] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-            found |= tree(child)
-    return found
-
-
 def test_two_adapters_and_the_base_answer_differently_in_one_batch(pool: GeneratorPool) -> None:
     models = [None, FIRST, SECOND] * 8
-    answers = pool.generate([ask(adapter=adapter) for adapter in models])
-    said = {adapter: {answer.text for answer, of in zip(answers, models, strict=True) if of == adapter} for adapter in models}
-    assert all(len(texts) == 1 for texts in said.values())
-    assert len(set.union(*said.values())) == 3
+    for _ in range(3):
+        answers = pool.generate([ask(adapter=adapter) for adapter in models])
+        said = {adapter: {answer.text for answer, of in zip(answers, models, strict=True) if of == adapter} for adapter in models}
+        assert [len(texts) for texts in said.values()] == [1, 1, 1], said
+        assert len(set.union(*said.values())) == 3
+
+
+def test_log_probabilities_are_the_same_beside_other_requests(pool: GeneratorPool) -> None:
+    """With the head among the modules of adapters, vLLM 0.32 dies here."""
+    messages = [Message("user", "bonjour")]
+    alone = {adapter: pool.log_probabilities(messages, "bonsoir madame", adapter=adapter) for adapter in (None, FIRST, SECOND)}
+    models = [None, FIRST, SECOND] * 5
+    with ThreadPoolExecutor(16) as threads:
+        answers = [threads.submit(pool.generate, [ask("compte", adapter=adapter, max_tokens=100)]) for adapter in models]
+        together = list(threads.map(lambda adapter: pool.log_probabilities(messages, "bonsoir madame", adapter=adapter), models))
+        assert all(answer.result(120) for answer in answers)
+    for adapter, found in zip(models, together, strict=True):
+        assert np.allclose(found, alone[adapter], atol=1e-4)
 
 
 def test_requests_are_answered_together_and_not_one_after_another(pool: GeneratorPool) -> None:
@@ -153,7 +157,9 @@ def test_an_adapter_is_unloaded_while_it_answers_and_is_gone_then(pool: Generato
 
 
 def test_nobody_outside_reaches_the_server(vllm: Service, pool: GeneratorPool) -> None:
-    sockets = {str(link.readlink()) for pid in tree(vllm.child.pid) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    sockets = {
+        str(link.readlink()) for pid in descendants(vllm.child.pid) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()
+    }
     listening: dict[str, str] = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -163,7 +169,7 @@ def test_nobody_outside_reaches_the_server(vllm: Service, pool: GeneratorPool) -
     loopback = re.compile(r"^(0100007F|00000000000000000000000001000000|0000000000000000FFFF00000100007F):")
     assert len(listening) > 1
     assert [address for address in listening if not loopback.match(address)] == []
-    (command,) = [command for command in tree(vllm.child.pid).values() if "processes.py lead" in command]
+    (command,) = [command for command in descendants(vllm.child.pid).values() if "processes.py lead" in command]
     server = OpenAIServer(
         f"http://127.0.0.1:{re.findall(r'--port=([0-9]+)', command)[0]}/v1", parallel=1, connect_seconds=5, read_seconds=5
     )
@@ -173,7 +179,7 @@ def test_nobody_outside_reaches_the_server(vllm: Service, pool: GeneratorPool) -
 
 def test_figures(vllm: Service, pool: GeneratorPool, capsys: pytest.CaptureFixture[str]) -> None:
     memory: dict[int, int] = {}
-    for pid in tree(vllm.child.pid):
+    for pid in descendants(vllm.child.pid):
         (line,) = re.findall(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
         memory[pid] = int(line)
     (seconds,) = re.findall(r'"The engine is ready.", "seconds": ([0-9.]+)', vllm.log())
@@ -185,7 +191,7 @@ def test_figures(vllm: Service, pool: GeneratorPool, capsys: pytest.CaptureFixtu
 
 def test_an_engine_that_is_killed_ends_the_service_and_leaves_nothing(vllm: Service, pool: GeneratorPool) -> None:
     """The last test over this server."""
-    processes = tree(vllm.child.pid)
+    processes = descendants(vllm.child.pid)
     (core,) = [pid for pid, command in processes.items() if "EngineCore" in command]
     with ThreadPoolExecutor(4) as threads:
         waiting = [threads.submit(pool.generate, [ask("secret-word", max_tokens=400)]) for _ in range(4)]

@@ -79,6 +79,16 @@ def serve(name: str, folder: Path, *, wait: bool = True, port: int | None = None
         stop(service.child, grace_seconds=20)
 
 
+def descendants(pid: int) -> dict[int, str]:
+    """Command of each process below `pid`."""
+    found: dict[int, str] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found[child] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+            found |= descendants(child)
+    return found
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as listener:

@@ -46,7 +46,7 @@ class VllmGenerator:
         config.json, *.safetensors, tokenizer with a chat template.
     base
         Name of the base, as registered.
-    python, threads, precision, eager, adapters, max_rank, ended
+    python, threads, precision, eager, adapters, max_rank, modules, ended
         As for `VllmProcess`.
     """
 
@@ -64,6 +64,7 @@ class VllmGenerator:
         eager: bool,
         adapters: int,
         max_rank: int,
+        modules: Sequence[str],
         ended: Callable[[], None],
     ) -> None:
         self.folder = folder
@@ -78,6 +79,7 @@ class VllmGenerator:
             requests=2 * self.parallel,  # as many streams as whole answers
             adapters=adapters,
             max_rank=max_rank,
+            modules=modules,
             ended=ended,
         )
         self._server = OpenAIServer(

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -51,8 +51,9 @@ class VllmProcess:
         Whether to run the model as it is written: compiling takes a minute at each start and a C++ compiler, which images lack.
     requests
         Answered at once.
-    adapters, max_rank
-        How many adapters may be loaded, and their largest rank.
+    adapters, max_rank, modules
+        How many adapters may be loaded, their largest rank, and the last names of the modules that they may change, such as
+        `q_proj`. The head must not be one: vLLM 0.32 then dies on processors when it answers anything beside log-probabilities.
     ended
         Called from a thread when the server has ended and nobody had told it to.
     """
@@ -69,6 +70,7 @@ class VllmProcess:
         requests: int,
         adapters: int,
         max_rank: int,
+        modules: Sequence[str],
         ended: Callable[[], None],
     ) -> None:
         self._folder = folder
@@ -80,6 +82,7 @@ class VllmProcess:
         self._requests = requests
         self._adapters = adapters
         self._max_rank = max_rank
+        self._modules = list(modules)
         self._ended = ended
         self._port = _free_port()
         self._words = LastWords()
@@ -153,7 +156,7 @@ class VllmProcess:
         if self._eager:
             flags.append("enforce-eager")
         # The command `vllm` looks for a distribution of that name, which the build for processors is not.
-        command = [str(self._python), "-I", "-m", "vllm.entrypoints.openai.api_server"]
+        command = [str(self._python), "-I", "-m", "vllm.entrypoints.openai.api_server", "--lora-target-modules", *self._modules]
         return [*command, *(f"--{key}={value}" for key, value in options.items()), *(f"--{flag}" for flag in flags)]
 
     def _environment(self) -> dict[str, str]:

@@ -5,6 +5,8 @@ Called by `services/embedder` and `services/generator`, in the supervisor as wel
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +34,7 @@ def generator_service(settings: Settings) -> GeneratorService:
         If that is neither the packaged model nor a folder with weights, or vLLM is to run it and is not installed.
     """
     from affinage.engines import smollm2
-    from affinage.residency.verify import MAX_RANK
+    from affinage.residency.verify import MAX_RANK, base_shapes_of
     from affinage.serving.generator import MAX_ADAPTERS, GeneratorService
 
     threads = Installation(settings).threads
@@ -67,6 +69,7 @@ def generator_service(settings: Settings) -> GeneratorService:
             eager=not any(Path("/dev").glob("nvidia[0-9]*")),
             adapters=MAX_ADAPTERS,
             max_rank=MAX_RANK,
+            modules=_layer_modules(base_shapes_of(folder)),
             ended=service.engine_ended,
         )
         vllm.start()
@@ -74,6 +77,12 @@ def generator_service(settings: Settings) -> GeneratorService:
 
     service = GeneratorService(make_engine=make, metrics=EngineMetrics("generator"), failed=partial(give_up, supervised=True))
     return service
+
+
+def _layer_modules(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Last names of the modules with a matrix inside the numbered layers of a base: neither embeddings nor head."""
+    matrices = [name.removesuffix(".weight") for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2]
+    return sorted({name.rpartition(".")[2] for name in matrices if re.search(r"\.\d+\.", name)})
 
 
 def embedder_service(settings: Settings) -> EmbedderService:

@@ -35,6 +35,7 @@ def engine(folder: Path, behaviour: str = "", *, start: bool = True, **options: 
             "eager": True,
             "adapters": 4,
             "max_rank": 16,
+            "modules": ["q_proj", "down_proj"],
             "ended": lambda: None,
             **options,
         },

@@ -121,6 +121,7 @@ def over_double(folder: Path, behaviour: str) -> Iterator[tuple[TestClient, Gene
         eager=True,
         adapters=4,
         max_rank=16,
+        modules=["q_proj", "down_proj"],
         ended=service.engine_ended,
     )
     service.start()
