@@ -22,8 +22,8 @@ PR_SET_PDEATHSIG = 1
 # From linux/prctl.h.
 _SUPERVISOR = "_AFFINAGE_SUPERVISOR"
 # Not a setting: without the prefix of those.
-GROUP_GRACE_SECONDS = 20
-"""What a group that is told to end may take for it; then it is killed."""
+_END_GROUP, _KILL_GROUP = signal.SIGUSR1, signal.SIGHUP
+# Not SIGTERM: who ends this process may send it to its children as well (BentoML does), and they are still needed then.
 
 
 def spawn(
@@ -59,15 +59,15 @@ def spawn(
     )
 
 
-def stop(process: subprocess.Popen[bytes], *, grace_seconds: float = 5) -> None:
-    """Ask the child to end, then end it."""
+def stop(process: subprocess.Popen[bytes], *, grace_seconds: float = 5, group: bool = False) -> None:
+    """Ask the child to end, then end it; with `group` as it was spawned."""
     if process.poll() is not None:
         return
-    process.terminate()
+    process.send_signal(_END_GROUP if group else signal.SIGTERM)
     try:
         process.wait(timeout=grace_seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
+        process.send_signal(_KILL_GROUP if group else signal.SIGKILL)
         process.wait()
 
 
@@ -127,15 +127,11 @@ def _lead(parent: int, command: list[str]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
 
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        child.terminate()
-        signal.alarm(GROUP_GRACE_SECONDS)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: it is for the parent to say
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGALRM, kill)
-    signal.signal(signal.SIGHUP, kill)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGHUP)
+    for others in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(others, signal.SIG_IGN)
+    signal.signal(_END_GROUP, lambda _signal, _frame: child.terminate())
+    signal.signal(_KILL_GROUP, kill)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, _KILL_GROUP)
     if os.getppid() != parent:
         kill()
     code = child.wait()

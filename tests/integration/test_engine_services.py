@@ -146,7 +146,7 @@ def test_over_vllm_a_service_ends_with_its_engine_and_the_engine_with_it(tiny: P
         assert within(30, lambda: len(told(double, "/completions")) == 2)
         if how == "told":
             service.child.terminate()
-            assert answer.result(30)[0].text == "base says"
+            assert answer.result(30)[0].text == "#zeros says"
         else:
             if how == "killed":
                 service.child.kill()

@@ -50,8 +50,8 @@ time.sleep(60)
 """
 
 
-def gone(*pids: int) -> bool:
-    deadline = time.monotonic() + 10
+def gone(*pids: int, within_seconds: float = 10) -> bool:
+    deadline = time.monotonic() + within_seconds
     while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.01)
     return not any(map(alive, pids))
@@ -86,7 +86,9 @@ def test_a_group_is_asked_to_end_before_it_is_killed() -> None:
     parent, leader, last = grandchild("import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); time.sleep(60)")
     assert parent.stdout is not None
     time.sleep(0.3)  # its handler is there
-    os.kill(leader, signal.SIGTERM)
+    os.kill(leader, signal.SIGTERM)  # of somebody else
+    assert not gone(leader, within_seconds=0.3)
+    os.kill(leader, signal.SIGUSR1)
     assert parent.stdout.readline().strip() == "3"
     assert gone(last)
     parent.kill()

@@ -8,10 +8,12 @@ assistants and templates of prompts; never logs text.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from affinage.engines.chat import encode_prompt, encode_target
+from affinage.engines.lora import CONFIG, WEIGHTS
 from affinage.engines.openai_http import CONNECT_SECONDS, OpenAIServer
 from affinage.engines.protocols import Generation, GenerationRequest, Message
 from affinage.engines.transformers import read_tokenizer, too_long
@@ -34,6 +40,7 @@ SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ", "key_separat
 """JSON as `json.dumps` writes it, and so as adapters learn it. Left free, weak models fill their answer with white space."""
 _POLL_SECONDS = 0.2
 _HTTP_BAD_REQUEST = 400
+_ZEROS, _ZEROS_RANK = "#zeros", 8
 log = logging.getLogger("affinage.engines")
 
 
@@ -46,7 +53,12 @@ class VllmGenerator:
         config.json, *.safetensors, tokenizer with a chat template.
     base
         Name of the base, as registered.
-    python, threads, precision, eager, adapters, max_rank, modules, ended
+    matrices
+        Shape of each matrix that adapters may change, by the module's name.
+    gpu
+        Whether there is one. Without, nothing is compiled, and what is asked of the base is asked of an adapter of zeros: vLLM 0.32
+        gives the base, beside others, what lies in its last slot.
+    python, threads, precision, adapters, max_rank, ended
         As for `VllmProcess`.
     """
 
@@ -61,10 +73,10 @@ class VllmGenerator:
         python: Path,
         threads: int,
         precision: Literal["bfloat16", "float32"],
-        eager: bool,
+        gpu: bool,
         adapters: int,
         max_rank: int,
-        modules: Sequence[str],
+        matrices: Mapping[str, tuple[int, ...]],
         ended: Callable[[], None],
     ) -> None:
         self.folder = folder
@@ -75,11 +87,11 @@ class VllmGenerator:
             python=python,
             threads=threads,
             precision=precision,
-            eager=eager,
+            eager=not gpu,
             requests=2 * self.parallel,  # as many streams as whole answers
             adapters=adapters,
             max_rank=max_rank,
-            modules=modules,
+            modules=sorted({name.rpartition(".")[2] for name in matrices}),
             ended=ended,
         )
         self._server = OpenAIServer(
@@ -90,6 +102,9 @@ class VllmGenerator:
             headers={"Authorization": f"Bearer {self._process.secret}"},
         )
         self._limit = 0
+        self._gpu = gpu
+        self._matrices = dict(matrices)
+        self._bare = base
         self._lock = threading.Lock()
         self._changing = threading.Lock()
         self._loaded: dict[str, _Adapter] = {}
@@ -120,6 +135,11 @@ class VllmGenerator:
                 raise self._process.failure("ended before it was ready")
             if time.monotonic() > until:
                 raise self._process.failure(f"was not ready in {START_SECONDS:g} s")
+        if not self._gpu:
+            with tempfile.TemporaryDirectory(prefix="affinage-zeros-") as folder:
+                _write_zeros(Path(folder), *next(iter(self._matrices.items())))
+                self._server.send("POST", "/load_lora_adapter", {"lora_name": _ZEROS, "lora_path": folder})
+            self._bare = _ZEROS
         log.info("vLLM answers.", extra={"context_tokens": self._limit})
 
     def stop(self) -> None:
@@ -234,7 +254,7 @@ class VllmGenerator:
     def _use(self, name: str | None) -> Iterator[str]:
         """What the server calls the model, which is not unloaded meanwhile: vLLM does not look whether it is in use."""
         if name is None:
-            yield self._base
+            yield self._bare
             return
         with self._lock:
             adapter = self._loaded.get(name)
@@ -269,7 +289,7 @@ class VllmGenerator:
     def _answers(self) -> bool:
         try:
             (model,) = self._server.models(read_seconds=CONNECT_SECONDS)
-        except (DependencyError, ValueError):
+        except (DependencyError, ValueError):  # nobody yet
             return False
         # What fits the memory for keys and values; at most what the base was trained for.
         self._limit = int(model["max_model_len"])
@@ -296,6 +316,19 @@ def _refusals() -> Iterator[None]:
             hint = "It does not enforce every part of JSON Schema."
             raise UsageError("vLLM refuses the request.", hint=hint, param="response_format") from error
         raise
+
+
+def _write_zeros(folder: Path, module: str, shape: tuple[int, ...]) -> None:
+    """A LoRA folder that changes nothing."""
+    out, inside = shape
+    weights = {
+        f"base_model.model.{module}.lora_A.weight": np.zeros((_ZEROS_RANK, inside), dtype=np.float32),
+        f"base_model.model.{module}.lora_B.weight": np.zeros((out, _ZEROS_RANK), dtype=np.float32),
+    }
+    save_file(weights, folder / WEIGHTS)
+    target = module.rpartition(".")[2]
+    config = {"peft_type": "LORA", "r": _ZEROS_RANK, "lora_alpha": _ZEROS_RANK, "target_modules": [target], "bias": "none"}
+    (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
 
 def _body(request: GenerationRequest, prompt: list[int], model: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class VllmProcess:
         """End it, after what it answers; nothing more may be asked."""
         self._told = True
         if self._process is not None:
-            stop(self._process, grace_seconds=2 * DRAIN_SECONDS)
+            stop(self._process, grace_seconds=2 * DRAIN_SECONDS, group=True)
 
     def _watch(self) -> None:
         try:

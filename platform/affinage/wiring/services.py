@@ -66,10 +66,10 @@ def generator_service(settings: Settings) -> GeneratorService:
             python=settings.generator_vllm,
             threads=threads,
             precision=settings.generator_precision,
-            eager=not any(Path("/dev").glob("nvidia[0-9]*")),
+            gpu=any(Path("/dev").glob("nvidia[0-9]*")),
             adapters=MAX_ADAPTERS,
             max_rank=MAX_RANK,
-            modules=_layer_modules(base_shapes_of(folder)),
+            matrices=_layer_matrices(base_shapes_of(folder)),
             ended=service.engine_ended,
         )
         vllm.start()
@@ -79,10 +79,10 @@ def generator_service(settings: Settings) -> GeneratorService:
     return service
 
 
-def _layer_modules(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Last names of the modules with a matrix inside the numbered layers of a base: neither embeddings nor head."""
-    matrices = [name.removesuffix(".weight") for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2]
-    return sorted({name.rpartition(".")[2] for name in matrices if re.search(r"\.\d+\.", name)})
+def _layer_matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The matrices in the numbered layers of a base, by the module's name: neither embeddings nor head."""
+    matrices = {name.removesuffix(".weight"): shape for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2}
+    return {name: shape for name, shape in matrices.items() if re.search(r"\.\d+\.", name)}
 
 
 def embedder_service(settings: Settings) -> EmbedderService:

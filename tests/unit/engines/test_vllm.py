@@ -32,10 +32,10 @@ def engine(folder: Path, behaviour: str = "", *, start: bool = True, **options: 
             "python": write_double(folder, behaviour),
             "threads": 1,
             "precision": "float32",
-            "eager": True,
+            "gpu": True,
             "adapters": 4,
             "max_rank": 16,
-            "modules": ["q_proj", "down_proj"],
+            "matrices": {"model.layers.0.mlp.down_proj": (16, 16)},
             "ended": lambda: None,
             **options,
         },
@@ -90,6 +90,14 @@ def test_what_does_not_fit_the_context_is_refused_here(tmp_path: Path) -> None:
 
 
 # Adapters
+
+
+def test_without_a_gpu_the_base_is_an_adapter_of_zeros(tmp_path: Path) -> None:
+    with engine(tmp_path, gpu=False) as generator:
+        generator.generate([ask()])
+        (loaded, asked) = told(tmp_path / "python")
+        assert loaded["body"]["lora_name"] == asked["body"]["model"] == "#zeros"
+        assert (generator.base, generator.adapters()) == ("tiny", [])
 
 
 def test_an_adapter_is_loaded_once_and_never_again_under_a_name_that_vllm_knows(tmp_path: Path) -> None:

@@ -118,10 +118,10 @@ def over_double(folder: Path, behaviour: str) -> Iterator[tuple[TestClient, Gene
         python=write_double(folder, behaviour),
         threads=1,
         precision="float32",
-        eager=True,
+        gpu=True,
         adapters=4,
         max_rank=16,
-        modules=["q_proj", "down_proj"],
+        matrices={"model.layers.0.mlp.down_proj": (16, 16)},
         ended=service.engine_ended,
     )
     service.start()

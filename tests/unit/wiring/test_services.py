@@ -6,7 +6,7 @@ import pytest
 
 from affinage.errors import ConfigurationError
 from affinage.settings import Settings
-from affinage.wiring.services import _layer_modules, generator_service
+from affinage.wiring.services import _layer_matrices, generator_service
 from tests.support.adapters import SHAPES, write_base
 
 
@@ -20,7 +20,11 @@ def test_adapters_may_change_the_matrices_of_layers_and_not_the_head() -> None:
         "lm_head.weight": (100, 16),
         "model.norm.weight": (16,),
     }
-    assert _layer_modules(shapes) == ["down_proj", "q_proj"]
+    assert sorted(_layer_matrices(shapes)) == [
+        "model.layers.0.mlp.down_proj",
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.1.self_attn.q_proj",
+    ]
 
 
 def test_a_runtime_that_is_not_installed_is_refused_with_what_to_do(tmp_path: Path) -> None:
