@@ -137,21 +137,19 @@ def test_an_engine_that_cannot_be_loaded_ends_the_service_with_its_reason(tmp_pa
 def test_over_vllm_a_service_ends_with_its_engine_and_the_engine_with_it(tiny: Path, tmp_path: Path, how: str) -> None:
     """A program plays vLLM's server: with vLLM itself, tests/integration/test_vllm.py."""
     double = write_double(tmp_path, "dies" if how == "dies" else "slow")
-    settings = {**settings_of(tiny), "AFFINAGE_GENERATOR_RUNTIME": "vllm", "AFFINAGE_GENERATOR_VLLM": str(double)}
-    with serve("generator", tmp_path / "pod", **settings) as service, ThreadPoolExecutor(1) as threads:
+    runtime = {"AFFINAGE_GENERATOR_RUNTIME": "vllm", "AFFINAGE_GENERATOR_VLLM": str(double), "AFFINAGE_LOG_FORMAT": "json"}
+    with serve("generator", tmp_path / "pod", **settings_of(tiny), **runtime) as service, ThreadPoolExecutor(1) as threads:
         processes = descendants(service.child.pid)
         assert any("vllm.entrypoints" in command for command in processes.values())
         answer = threads.submit(GeneratorPool("tiny", Pods(service.url)).generate, [ask()])
         # The first is the token that made it ready.
         assert within(30, lambda: len(told(double, "/completions")) == 2)
-        if how == "told":
-            service.child.terminate()
-            assert answer.result(30)[0].text == "#zeros says"
-        else:
-            if how == "killed":
-                service.child.kill()
+        if how == "dies":
             with pytest.raises(DependencyError):
                 answer.result(30)
+        else:
+            service.child.send_signal(signal.SIGTERM if how == "told" else signal.SIGKILL)
+            assert answer.result(30)[0].text == "#zeros says"
         assert within(30, lambda: service.child.poll() is not None), service.log()
         assert within(30, lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
         assert (CAUSE in service.log()) == (how == "dies")
