@@ -22,7 +22,7 @@ WEAVIATE := $(call go_program,weaviate,weaviate-server)
 GO_PROGRAMS := $(KUBERNETES) $(KWOK) $(COREDNS) $(PAUSE) $(WEAVIATE)
 ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
-.PHONY: help setup browser check test cluster-bin images test-cluster demo lock clean
+.PHONY: help setup browser check test cluster-bin images test-cluster test-vllm demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -50,8 +50,8 @@ check: setup ## Style, types, the direction of imports, the chart's lint, and Te
 	$(BIN)/python -m tests.charts.check
 	$(BIN)/python -m tests.infra.check
 
-test: setup browser ## All tests but those of `test-cluster`.
-	$(BIN)/pytest -m "not cluster"
+test: setup browser ## All tests but those of `test-cluster` and `test-vllm`.
+	$(BIN)/pytest -m "not cluster and not vllm"
 
 cluster-bin: $(GO_PROGRAMS) ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
 	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! { command -v promtool && command -v containerd && command -v nft && command -v buildah; } > /dev/null; then \
@@ -101,6 +101,17 @@ test-cluster: setup cluster-bin ## What needs the servers of a cluster; as root 
 	$(BIN)/pytest -m "cluster and not node"
 	tests/cluster/node.sh $(BIN)/pytest -m node
 
+# An environment of its own, made once for each lock, outside the checkout.
+VLLM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/affinage/vllm-$(shell sha256sum requirements/vllm.txt | cut -c1-16)
+test-vllm: export VLLM_PYTHON := $(VLLM)/bin/python
+test-vllm: setup $(VLLM)/.installed ## What needs a real vLLM (6 GB on disk), on processors.
+	$(BIN)/pytest -m vllm
+
+$(VLLM)/.installed:
+	rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-deps --require-hashes -r requirements/vllm.txt
+	touch $@
+
 images: ## Build the container images with buildah; services/README.md says how without the Internet.
 	services/build.sh
 
@@ -117,6 +128,7 @@ lock: ## Resolve the dependencies again.
 	$(COMPILE) --extra index --extra services --extra tuning --override requirements/overrides.txt -o requirements/generator.txt
 	$(COMPILE) --extra index --extra weaviate --extra registry --extra flows --extra gateway --extra tuning --override requirements/overrides.txt -o requirements/worker.txt
 	$(COMPILE) --all-extras --override requirements/overrides.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" requirements/vllm.in --override requirements/overrides-vllm.txt -o requirements/vllm.txt
 	@! grep -nE 'https?://' requirements/*.txt
 
 clean: ## Remove what the demo and the tests left in the checkout; keeps .venv.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the images with buildah, which needs no daemon: services/build.sh [gateway|embedder|generator|worker ...] [-- buildah's flags].
+# Build the images with buildah, which needs no daemon: services/build.sh [gateway|embedder|generator|worker|generator-vllm ...] [-- buildah's flags].
 #
 # They are named affinage/NAME:VERSION in the storage below IMAGES. WHEELS names a folder of wheels to build from without the Internet;
 # ARCHIVES names a folder that gets each image as a file, NAME.tar; `--base ARCHIVE NAME` makes a base image known instead of building.
@@ -30,9 +30,10 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do names+=("$1"); shift; done
 
 [ -z "${WHEELS:-}" ] || set -- --volume "$WHEELS:/wheels:ro" "$@"
 for name in "${names[@]}"; do
-  folder="services/$name"
-  [ "$name" != worker ] || folder=flows
-  buildah "${storage[@]}" bud --quiet --layers --format docker --file "$folder/Containerfile" --tag "affinage/$name:$version" "$@" . > /dev/null
+  file="services/$name/Containerfile"
+  [ "$name" != worker ] || file=flows/Containerfile
+  [ "$name" != generator-vllm ] || file=services/generator/Containerfile.vllm
+  buildah "${storage[@]}" bud --quiet --layers --format docker --file "$file" --tag "affinage/$name:$version" "$@" . > /dev/null
   [ -z "${ARCHIVES:-}" ] || buildah "${storage[@]}" push --quiet "affinage/$name:$version" "docker-archive:$ARCHIVES/$name.tar:affinage/$name:$version"
   echo "affinage/$name:$version"
 done

@@ -5,6 +5,7 @@ the Internet is not asked.
 
     python image.py interpreter                          compile the standard library
     python image.py locked LOCK [--without NAME ...]     install what the lock names, hash-checked, but for NAME ...
+                                [--into FOLDER]          into another environment than that of the project
     python image.py project FOLDER                       build and install the project that lies there
 """
 
@@ -62,13 +63,13 @@ def interpreter() -> None:
     compiled(Path(sysconfig.get_path("stdlib")), levels=2)
 
 
-def locked(lock: Path, *, without: Collection[str]) -> None:
+def locked(lock: Path, *, without: Collection[str], into: Path) -> None:
     """Install the requirements, and make the folder that a process may write to."""
-    venv.create(INSTALLED, symlinks=True)
-    install(chosen(lock.read_text(encoding="utf-8"), without=without), "--require-hashes")
-    for folder in sorted(INSTALLED.glob("lib/python3*/site-packages/**/tests")):
+    venv.create(into, symlinks=True)
+    install(chosen(lock.read_text(encoding="utf-8"), without=without), "--require-hashes", into=into)
+    for folder in sorted(into.glob("lib/python3*/site-packages/**/tests")):
         shutil.rmtree(folder, ignore_errors=True)
-    compiled(INSTALLED / "lib")
+    compiled(into / "lib")
     HOME.mkdir(parents=True, exist_ok=True)
 
 
@@ -82,17 +83,17 @@ def project(folder: Path) -> None:
     compiled(PROJECT / "lib", shown_as=INSTALLED / "lib")
 
 
-def install(lock: str, *options: str) -> None:
+def install(lock: str, *options: str, into: Path = INSTALLED) -> None:
     """Install what the text of a lock names."""
     file = Path("/build/chosen.txt")
     file.write_text(lock, encoding="utf-8")
     source = ["--no-index", "--find-links", str(WHEELS)] if WHEELS.is_dir() else []
-    pip("install", "--no-deps", "--no-compile", "--only-binary", ":all:", *source, *options, "--requirement", str(file))
+    pip("install", "--no-deps", "--no-compile", "--only-binary", ":all:", *source, *options, "--requirement", str(file), into=into)
 
 
-def pip(*arguments: str, tools: Path | None = None) -> None:
-    """Run pip for the installed interpreter."""
-    command = [sys.executable, "-m", "pip", "--python", str(INSTALLED / "bin" / "python")]
+def pip(*arguments: str, tools: Path | None = None, into: Path = INSTALLED) -> None:
+    """Run pip for the interpreter of an environment."""
+    command = [sys.executable, "-m", "pip", "--python", str(into / "bin" / "python")]
     environment = {**os.environ, **({"PYTHONPATH": str(tools)} if tools else {})}
     options = ["--quiet", "--no-cache-dir", "--disable-pip-version-check"]
     subprocess.run([*command, arguments[0], *options, *arguments[1:]], check=True, env=environment)  # noqa: S603  from this file only
@@ -119,11 +120,12 @@ if __name__ == "__main__":
     packages = steps.add_parser("locked")
     packages.add_argument("lock", type=Path)
     packages.add_argument("--without", nargs="*", default=[])
+    packages.add_argument("--into", type=Path, default=INSTALLED)
     steps.add_parser("project").add_argument("folder", type=Path)
     given = arguments.parse_args()
     if given.step == "interpreter":
         interpreter()
     elif given.step == "locked":
-        locked(given.lock, without=given.without)
+        locked(given.lock, without=given.without, into=given.into)
     else:
         project(given.folder)

@@ -12,6 +12,8 @@ import pytest
 from affinage.blobs.folder import FolderBlobs
 from affinage.database.engine import Database
 from tests.support.programs import required
+from tests.support.services import Service
+from tests.support.vllm import serve_vllm
 from tests.support.weaviate import SERVER, running
 
 
@@ -57,4 +59,11 @@ def blobs(tmp_path: Path) -> FolderBlobs:
 def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """A real Weaviate server: its address and its gRPC port."""
     with running(required(SERVER), tmp_path_factory.mktemp("weaviate")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A generator's service over a real vLLM with a tiny Llama."""
+    with serve_vllm(tmp_path_factory.mktemp("vllm")) as found:
         yield found

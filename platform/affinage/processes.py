@@ -1,7 +1,7 @@
 """Child processes that end with their parent.
 
-Called where work needs a process of its own: training (one thread, its memory given back at the end) and the Prefect
-server. On Linux the kernel ends the child when its parent is gone, also after `kill -9`.
+Called where work needs a process of its own: training (one thread, its memory given back at the end), the Prefect server and
+vLLM. On Linux the kernel ends the child when its parent is gone, also after `kill -9`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
 # From linux/prctl.h.
 _SUPERVISOR = "_AFFINAGE_SUPERVISOR"
 # Not a setting: without the prefix of those.
+_END_GROUP, _KILL_GROUP = signal.SIGUSR1, signal.SIGHUP
+# Not SIGTERM: who ends this process may send it to its children as well (BentoML does), and they are still needed then.
 
 
 def spawn(
@@ -30,6 +33,7 @@ def spawn(
     stdout: IO[bytes] | int | None = None,
     stderr: IO[bytes] | int | None = None,
     folder: Path | None = None,
+    group: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start `command` as a child that ends with this process.
 
@@ -39,9 +43,12 @@ def spawn(
     ----------
     environment
         Added to this process's environment.
+    group
+        Whether all that `command` starts ends with it (Linux): a process stays between that watches over them.
     """
     # A step between instead of `preexec_fn`: that would fork this process, whose libraries run threads of their own.
-    between = [sys.executable, "-I", "-S", __file__, str(os.getpid())] if sys.platform == "linux" else []
+    step = "lead" if group else "become"
+    between = [sys.executable, "-I", "-S", __file__, step, str(os.getpid())] if sys.platform == "linux" else []
     return subprocess.Popen(  # noqa: S603  our own commands, never a shell
         [*between, *command],
         env={**os.environ, **(environment or {})},
@@ -52,15 +59,15 @@ def spawn(
     )
 
 
-def stop(process: subprocess.Popen[bytes], *, grace_seconds: float = 5) -> None:
-    """Ask the child to end, then end it."""
+def stop(process: subprocess.Popen[bytes], *, grace_seconds: float = 5, group: bool = False) -> None:
+    """Ask the child to end, then end it; with `group` as it was spawned."""
     if process.poll() is not None:
         return
-    process.terminate()
+    process.send_signal(_END_GROUP if group else signal.SIGTERM)
     try:
         process.wait(timeout=grace_seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
+        process.send_signal(_KILL_GROUP if group else signal.SIGKILL)
         process.wait()
 
 
@@ -109,5 +116,28 @@ def _become(parent: int, command: list[str]) -> None:
         sys.exit(f"{command[0]} does not start: {error.strerror}")
 
 
+def _lead(parent: int, command: list[str]) -> None:
+    """Run `command` in a process group of its own; kill what is left of it when `command` ends, and all of it with `parent`."""
+    try:
+        child = subprocess.Popen(command, process_group=0)  # noqa: S603  the command that our own process gave
+    except OSError as error:
+        sys.exit(f"{command[0]} does not start: {error.strerror}")
+
+    def kill(_signal: int = 0, _frame: FrameType | None = None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+    for others in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(others, signal.SIG_IGN)
+    signal.signal(_END_GROUP, lambda _signal, _frame: child.terminate())
+    signal.signal(_KILL_GROUP, kill)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, _KILL_GROUP)
+    if os.getppid() != parent:
+        kill()
+    code = child.wait()
+    kill()
+    sys.exit(code if code >= 0 else 128 - code)
+
+
 if __name__ == "__main__":
-    _become(int(sys.argv[1]), sys.argv[2:])
+    {"become": _become, "lead": _lead}[sys.argv[1]](int(sys.argv[2]), sys.argv[3:])

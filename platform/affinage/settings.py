@@ -59,6 +59,10 @@ class Settings(BaseModel):
     """What a generator's service serves: the packaged model, or a folder with weights."""
     generator_precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Arithmetic of a generator's service; float32 where the processor has no bf16 instructions."""
+    generator_runtime: Literal["transformers", "vllm"] = "transformers"
+    """What runs the model of a generator's service."""
+    generator_vllm: Path = Path("/opt/vllm/bin/python")
+    """Python of the environment that vLLM is installed in, for a generator's service with that runtime."""
     gateway_host: str = "127.0.0.1"
     gateway_port: int = Field(default=8400, ge=0, le=65535)
     metrics_port: int = Field(default=8401, ge=0, le=65535)

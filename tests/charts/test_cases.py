@@ -155,6 +155,19 @@ def test_a_pool_loads_a_folder_and_is_asked_for_by_its_engine(render: Render, en
     assert f"{engine}=http://affinage-generator-big:3000" in gateway(render, values)["AFFINAGE_GENERATORS"].split(",")
 
 
+def test_a_pool_with_vllm_has_its_image_and_shared_memory(render: Render) -> None:
+    vllm = {"runtime": "vllm", "image": {"repository": "affinage/generator-vllm"}}
+    pod = render({"generators": {"smollm2": vllm}}).pod("Deployment", "affinage-generator-smollm2")
+    (container,) = pod["containers"]
+    assert container["image"] == "affinage/generator-vllm:0.1.0"
+    assert environment(container)["AFFINAGE_GENERATOR_RUNTIME"] == "vllm"
+    assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
+    assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}} in pod["volumes"]
+    usual = render().pod("Deployment", "affinage-generator-smollm2")
+    assert environment(usual["containers"][0])["AFFINAGE_GENERATOR_RUNTIME"] == "transformers"
+    assert not [volume for volume in usual["volumes"] if volume["name"] == "shm"]
+
+
 def test_documents_come_from_a_claim_to_what_indexes_them(render: Render) -> None:
     objects = render({"worker.documents.existingClaim": "d", "worker.jobTemplate.enabled": True})
     having = {where for where, pod in objects.pods() if any(v["name"] == "documents" for v in pod["spec"].get("volumes", []))}

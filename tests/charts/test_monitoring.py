@@ -101,7 +101,7 @@ def test_every_service_monitor_finds_one_service_and_a_port_of_it(render: Render
         assert names[port["targetPort"]] == port["port"]
         watched.add(service["metadata"]["name"])
     assert watched == {one["metadata"]["name"] for one in objects.all("Service")}
-    assert len(watched) == len(monitors) == 5
+    assert len(watched) == len(monitors) == 6
 
 
 def test_without_an_operator_nothing_of_it_is_made(render: Render) -> None:

@@ -28,7 +28,7 @@ MODELS = re.compile(r"affinage-(embedder|generator-\w+)$")
 def test_every_pod_is_restricted(render: Render, values: dict[str, Any]) -> None:
     pods = list(render(values).pods())
     assert {where: breaches(pod["spec"]) for where, pod in pods if breaches(pod["spec"])} == {}
-    assert len(pods) == (10 if values else 8)
+    assert len(pods) == (11 if values else 8)
 
 
 def test_the_checker_of_restricted_pods_tells_a_bad_one(render: Render) -> None:

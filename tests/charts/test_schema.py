@@ -28,6 +28,7 @@ REFUSED = [
     ({"vectors.grpcPort": 65536}, "at '/vectors/grpcPort': maximum: got 65,536, want 65,535"),
     ({"blobs.url": "/var/blobs"}, "at '/blobs/url': '/var/blobs' does not match pattern"),
     ({"generators": {"Big_Model": {"engine": "x"}}}, "at '/generators': additional properties 'Big_Model' not allowed"),
+    ({"generators": {"big": {"runtime": "tgi"}}}, "at '/generators/big/runtime': value must be one of 'transformers', 'vllm'"),
     ({"generators": {"big": {"gpu": 1}}}, "at '/generators/big': additional properties 'gpu' not allowed"),
     ({"declarations": {"sources": [{"kind": "folder"}]}}, "at '/declarations/sources/0': missing property 'name'"),
     ({"declarations": {"source": []}}, "at '/declarations': additional properties 'source' not allowed"),

@@ -10,6 +10,7 @@ import pytest
 from tests.charts.conftest import Render
 
 CLAIM = {"weights": {"existingClaim": "weights"}}
+VLLM = {"runtime": "vllm", "image": {"repository": "affinage/generator-vllm"}}
 IMPOSSIBLE = [
     (
         {"blobs.existingSecret": "s3", "serviceAccount.annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/a"}},
@@ -35,6 +36,8 @@ IMPOSSIBLE = [
     ),
     ({"generators": {"big": {"engine": "/models/big", **CLAIM}}}, "a pod has weights below /weights only"),
     ({"generators": {"smollm2": CLAIM}}, "remove the claim, or the engine"),
+    ({"generators": {"smollm2": {"runtime": "vllm"}}}, "set generators.smollm2.image, such as {repository: affinage/generator-vllm}"),
+    ({"generators": {"smollm2": {**VLLM, "gpus": 2}}}, "generators.smollm2.gpus is 2, but vllm is started on one"),
     ({"networkPolicy.monitoring": [], "monitoring.serviceMonitor.enabled": True}, "networkPolicy.monitoring lets nobody: remove the first"),
     ({"worker.resources": {"limits": {"nvidia.com/gpu": 1}}}, "worker.resources names nvidia.com/gpu: remove it, and set worker.gpus"),
     (

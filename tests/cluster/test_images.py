@@ -59,7 +59,7 @@ def test_the_gateway_runs_as_nobody_in_particular_and_compiles_nothing_at_its_st
 def test_every_image_declares_a_numeric_user_and_a_command() -> None:
     """An orchestrator can tell only of a number that it is not root's."""
     files = [images.ROOT / "services" / name / "Containerfile" for name in ("gateway", "embedder", "generator")]
-    for file in [*files, images.ROOT / "flows" / "Containerfile"]:
+    for file in [*files, images.ROOT / "services" / "generator" / "Containerfile.vllm", images.ROOT / "flows" / "Containerfile"]:
         last = file.read_text(encoding="utf-8").rpartition("\nFROM ")[2]
         assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last, re.MULTILINE), file
         (command,) = re.findall(r"^CMD (.*)$", last, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Every generator keeps the same promises: in this process, behind an HTTP endpoint, and as a service of several pods."""
+"""Every generator keeps the same promises: in this process, behind an HTTP endpoint, as a service of several pods, and over vLLM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.tiny_llama import write_tiny_adapter, write_tiny_llama
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "base")
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "base", head_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,15 @@ def service(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield running
 
 
-@pytest.fixture(params=["transformers", "endpoint", pytest.param("pool", marks=pytest.mark.integration)])
+VLLM = pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.timeout(900)])
+
+
+@pytest.fixture(params=["transformers", "endpoint", pytest.param("service", marks=pytest.mark.integration), VLLM])
 def generator(request: pytest.FixtureRequest, tiny: Path) -> Iterator[Generator]:
     if request.param == "transformers":
         yield TransformersGenerator(tiny, base="tiny", threads=1, precision="float32")
-    elif request.param == "pool":
-        pool = GeneratorPool("tiny", Pods(request.getfixturevalue("service").url))
+    elif request.param in {"service", "vllm"}:
+        pool = GeneratorPool("tiny", Pods(request.getfixturevalue(request.param).url))
         yield pool
         for adapter in pool.adapters():
             pool.unload_adapter(adapter)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ from affinage.settings import Settings
 from affinage.tuning.golden import GoldenRow
 from affinage.wiring import Affinage
 from tests.support.process import installed
-from tests.support.services import Service, serve
+from tests.support.services import Service, descendants, serve
 from tests.support.tiny_llama import write_tiny_adapter, write_tiny_llama
+from tests.support.vllm_double import CAUSE, told, write_double
 
 pytestmark = pytest.mark.integration
 
@@ -129,6 +131,28 @@ def test_an_engine_that_cannot_be_loaded_ends_the_service_with_its_reason(tmp_pa
     with serve("generator", tmp_path / "pod", wait=False, AFFINAGE_GENERATOR_ENGINE=str(base)) as service:
         assert within(90, lambda: service.child.poll() is not None), service.log()
         assert str(base) in service.log()
+
+
+@pytest.mark.parametrize("how", ["told", "killed", "dies"])
+def test_over_vllm_a_service_ends_with_its_engine_and_the_engine_with_it(tiny: Path, tmp_path: Path, how: str) -> None:
+    """A program plays vLLM's server: with vLLM itself, tests/integration/test_vllm.py."""
+    double = write_double(tmp_path, "dies" if how == "dies" else "slow")
+    runtime = {"AFFINAGE_GENERATOR_RUNTIME": "vllm", "AFFINAGE_GENERATOR_VLLM": str(double), "AFFINAGE_LOG_FORMAT": "json"}
+    with serve("generator", tmp_path / "pod", **settings_of(tiny), **runtime) as service, ThreadPoolExecutor(1) as threads:
+        processes = descendants(service.child.pid)
+        assert any("vllm.entrypoints" in command for command in processes.values())
+        answer = threads.submit(GeneratorPool("tiny", Pods(service.url)).generate, [ask()])
+        # The first is the token that made it ready.
+        assert within(30, lambda: len(told(double, "/completions")) == 2)
+        if how == "dies":
+            with pytest.raises(DependencyError):
+                answer.result(30)
+        else:
+            service.child.send_signal(signal.SIGTERM if how == "told" else signal.SIGKILL)
+            assert answer.result(30)[0].text == "#zeros says"
+        assert within(30, lambda: service.child.poll() is not None), service.log()
+        assert within(30, lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
+        assert (CAUSE in service.log()) == (how == "dies")
 
 
 def test_an_index_built_with_the_service_finds_what_one_built_here_finds(tmp_path: Path) -> None:

@@ -55,15 +55,15 @@ class Service:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return 0
 
-    def wait(self) -> None:
-        until = time.monotonic() + START_SECONDS
+    def wait(self, seconds: float = START_SECONDS) -> None:
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.child.poll() is not None:
                 raise AssertionError(f"the service ended with {self.child.returncode}: {self.log()}")
             if self.status("/readyz") == 200:
                 return
             time.sleep(0.1)
-        raise AssertionError(f"the service was not ready in {START_SECONDS} s: {self.log()}")
+        raise AssertionError(f"the service was not ready in {seconds} s: {self.log()}")
 
 
 @contextmanager
@@ -77,6 +77,16 @@ def serve(name: str, folder: Path, *, wait: bool = True, port: int | None = None
         yield service
     finally:
         stop(service.child, grace_seconds=20)
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Command of each process below `pid`."""
+    found: dict[int, str] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found[child] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+            found |= descendants(child)
+    return found
 
 
 def free_port() -> int:

@@ -29,8 +29,8 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
 
 
-def write_tiny_llama(folder: Path, *, seed: int = 0, context_tokens: int = CONTEXT_TOKENS) -> Path:
-    """A Hugging Face folder in bf16."""
+def write_tiny_llama(folder: Path, *, seed: int = 0, context_tokens: int = CONTEXT_TOKENS, head_size: int = 8) -> Path:
+    """A Hugging Face folder in bf16. On processors vLLM computes no attention with heads below 32."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -44,6 +44,7 @@ def write_tiny_llama(folder: Path, *, seed: int = 0, context_tokens: int = CONTE
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_size,
         max_position_embeddings=context_tokens,
         bos_token_id=1,
         eos_token_id=2,

@@ -39,6 +39,62 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
     assert not alive(child)
 
 
+GROUP = """
+import subprocess, sys, time
+from affinage.processes import spawn
+code = "import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True); %s"
+child = spawn([sys.executable, "-c", code % sys.argv[1]], stdout=subprocess.PIPE, group=True)
+print(child.pid, int(child.stdout.readline()), flush=True)
+print(child.wait(), flush=True)
+time.sleep(60)
+"""
+
+
+def gone(*pids: int, within_seconds: float = 10) -> bool:
+    deadline = time.monotonic() + within_seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not any(map(alive, pids))
+
+
+def grandchild(act: str) -> tuple[subprocess.Popen[str], int, int]:
+    """A parent, its child's watcher, and the child of a child that does `act`."""
+    parent = subprocess.Popen([sys.executable, "-c", GROUP, act], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    leader, last = map(int, parent.stdout.readline().split())
+    return parent, leader, last
+
+
+def test_a_group_ends_with_its_first_process_whose_code_is_told() -> None:
+    parent, _, last = grandchild("time.sleep(0.2); sys.exit(7)")
+    assert parent.stdout is not None
+    assert parent.stdout.readline().strip() == "7"
+    assert gone(last)
+    parent.kill()
+    parent.wait()
+
+
+def test_a_group_ends_when_its_parent_is_killed() -> None:
+    parent, leader, last = grandchild("time.sleep(60)")
+    assert alive(last)
+    parent.kill()
+    parent.wait()
+    assert gone(leader, last)
+
+
+def test_a_group_is_asked_to_end_before_it_is_killed() -> None:
+    parent, leader, last = grandchild("import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); time.sleep(60)")
+    assert parent.stdout is not None
+    time.sleep(0.3)  # its handler is there
+    os.kill(leader, signal.SIGTERM)  # of somebody else
+    assert not gone(leader, within_seconds=0.3)
+    os.kill(leader, signal.SIGUSR1)
+    assert parent.stdout.readline().strip() == "3"
+    assert gone(last)
+    parent.kill()
+    parent.wait()
+
+
 def test_stopping_ends_a_child_that_ignores_the_polite_signal() -> None:
     code = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     child = spawn([sys.executable, "-c", code], stdout=subprocess.PIPE)

@@ -216,6 +216,13 @@ readinessProbe:
 {{ include "affinage.volumes" $pool }}
 {{- include "affinage.claim.volume" (list "weights" $pool.weights.existingClaim) }}
 {{- include "affinage.claim.volume" (list "packages" $root.Values.packages.existingClaim) }}
+{{- if eq $pool.runtime "vllm" }}
+# The processes of vLLM pass 0.4 GB round there; a container has 64 MB. It counts as memory of the pod.
+- name: shm
+  emptyDir:
+    medium: Memory
+    sizeLimit: 1Gi
+{{- end }}
 {{- end -}}
 
 {{- define "affinage.generator.volumeMounts" -}}
@@ -224,6 +231,10 @@ readinessProbe:
 {{ include "affinage.volumeMounts" $root }}
 {{- include "affinage.claim.volumeMount" (list "weights" $pool.weights.existingClaim "/weights") }}
 {{- include "affinage.claim.volumeMount" (list "packages" $root.Values.packages.existingClaim "/opt/packages") }}
+{{- if eq $pool.runtime "vllm" }}
+- name: shm
+  mountPath: /dev/shm
+{{- end }}
 {{- end -}}
 
 {{/* The worker and the jobs of flows: the same, and the documents of folder sources. */}}
@@ -256,6 +267,7 @@ readinessProbe:
 {{/* What a pool that does not say otherwise gets; values.yaml shows the same in the pool `smollm2`. */}}
 {{- define "affinage.generatorDefaults" -}}
 engine: package:smollm2
+runtime: transformers
 precision: bfloat16
 replicas: 1
 gpus: 0

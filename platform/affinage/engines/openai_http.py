@@ -1,6 +1,6 @@
 """One HTTP server that speaks OpenAI's protocol: what is sent, what comes back, and the ways it fails.
 
-Called by the endpoint and by the pods. Follows no redirect, retries nothing, and never logs or quotes what was asked or
+Called by the endpoint, the pods and the vLLM engine. Follows no redirect, retries nothing, and never logs or quotes what was asked or
 answered.
 """
 
@@ -77,8 +77,14 @@ class OpenAIServer:
 
         An end of the connection before the server's end mark is an error too: never a silent end.
         """
-        body = {**_body(request, model), "stream": True}
-        response = self.send("POST", "/chat/completions", body, adapter=request.adapter, preload=False)
+        for content in self.events("/chat/completions", {**_body(request, model), "stream": True}, adapter=request.adapter):
+            piece = _piece(content)
+            if piece:
+                yield piece
+
+    def events(self, path: str, body: dict[str, Any], *, adapter: str | None = None) -> Iterator[dict[str, Any]]:
+        """The objects of a streamed answer, up to the server's end mark; raises as `stream` does."""
+        response = self.send("POST", path, body, adapter=adapter, preload=False)
         try:
             for line in _lines(response):
                 if not line.startswith(b"data:"):
@@ -86,9 +92,7 @@ class OpenAIServer:
                 data = line.removeprefix(b"data:").strip()
                 if data == b"[DONE]":
                     return
-                piece = _piece(data)
-                if piece:
-                    yield piece
+                yield _event(data)
         except urllib3.exceptions.HTTPError as error:
             raise self._broken(error) from error
         finally:
@@ -213,12 +217,25 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         yield rest
 
 
-def _piece(data: bytes) -> str:
+def _event(data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
-        if "error" in content:
-            raise DependencyError("engine", "The server reported an error in the middle of its answer.", hint="Ask again.")
+    except ValueError as error:
+        raise _no_objects() from error
+    if not isinstance(content, dict):
+        raise _no_objects()
+    if "error" in content:
+        raise DependencyError("engine", "The server reported an error in the middle of its answer.", hint="Ask again.")
+    return content
+
+
+def _piece(content: dict[str, Any]) -> str:
+    try:
         choices = content.get("choices") or []
         return (choices[0].get("delta") or {}).get("content") or "" if choices else ""
-    except (ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
-        raise DependencyError("engine", "The server's stream is not made of JSON objects.", retryable=False) from error
+    except (AttributeError, TypeError, KeyError, IndexError) as error:
+        raise _no_objects() from error
+
+
+def _no_objects() -> DependencyError:
+    return DependencyError("engine", "The server's stream is not made of JSON objects.", retryable=False)

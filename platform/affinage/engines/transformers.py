@@ -47,6 +47,9 @@ class TransformersGenerator:
         on its batch.
     """
 
+    parallel = 1
+    """Calls of `generate` it answers at once: what is asked together goes into one call."""
+
     def __init__(self, folder: Path, *, base: str, threads: int, precision: Literal["bfloat16", "float32"] = "bfloat16") -> None:
         self.folder = folder
         self._precision = precision
@@ -65,12 +68,7 @@ class TransformersGenerator:
     @cached_property
     def tokenizer(self) -> Any:
         """The base's tokenizer."""
-        from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
-
-        try:
-            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise _unreadable(self.folder, error) from error
+        return read_tokenizer(self.folder)
 
     @cached_property
     def _model(self) -> Any:
@@ -232,10 +230,7 @@ class TransformersGenerator:
     def _check_length(self, prompt: int, answer: int) -> None:
         limit = int(getattr(self._model.config, "max_position_embeddings", 0) or 0)
         if limit and prompt + answer > limit:
-            raise UsageError(
-                f"A prompt of {prompt} tokens and an answer of {answer} do not fit the {limit} tokens of `{self._base}`.",
-                hint="Shorten the question, or lower the assistant's max_output_tokens.",
-            )
+            raise too_long(prompt, answer, limit=limit, base=self._base)
 
     def _batches(self, rows: list[tuple[int, list[int]]], requests: Sequence[GenerationRequest]) -> Iterator[list[tuple[int, list[int]]]]:
         batch: list[tuple[int, list[int]]] = []
@@ -272,6 +267,30 @@ class TransformersGenerator:
         tokens = decoding.tokens[row]
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return Generation(text, input_tokens, len(tokens), "stop" if decoding.stopped[row] else "length")
+
+
+def too_long(prompt: int, answer: int, *, limit: int, base: str) -> UsageError:
+    """The error for a prompt and an answer, in tokens, that are together longer than the base's context."""
+    return UsageError(
+        f"A prompt of {prompt} tokens and an answer of {answer} do not fit the {limit} tokens of `{base}`.",
+        hint="Shorten the question, or lower the assistant's max_output_tokens.",
+    )
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of the base in `folder`.
+
+    Raises
+    ------
+    DependencyError
+        If there is none that can be read.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from error
 
 
 def _unreadable(folder: Path, error: Exception) -> DependencyError:

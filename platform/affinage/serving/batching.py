@@ -1,4 +1,7 @@
-"""Requests that come one by one, answered together: one thread takes all that waits and has it generated in one batch."""
+"""Requests that come one by one, answered together: a thread takes what waits and has it generated in one batch.
+
+An engine that takes several calls at once, and batches them itself, has as many threads with one request each.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,8 @@ class Batcher:
         Answers several requests in their order.
     rows
         Requests of one batch.
+    threads
+        Batches under way at once.
     waiting
         Requests that may wait; what comes beyond is refused at once.
     observe
@@ -43,14 +48,16 @@ class Batcher:
         *,
         rows: int,
         waiting: int,
+        threads: int = 1,
         observe: Callable[[float], None] = lambda _rows: None,
     ) -> None:
         self._generate = generate
         self._rows = rows
         self._observe = observe
         self._queue: queue.Queue[_Job] = queue.Queue(maxsize=waiting)
-        # A daemon: at the end of the process nobody is left to read its answers.
-        threading.Thread(target=self._work, name="batcher", daemon=True).start()
+        for _ in range(threads):
+            # A daemon: at the end of the process nobody is left to read its answers.
+            threading.Thread(target=self._work, name="batcher", daemon=True).start()
 
     def submit(self, request: GenerationRequest) -> Future[Generation]:
         """The answer to come.

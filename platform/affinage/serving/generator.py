@@ -42,9 +42,10 @@ _SECONDS = 600.0
 
 
 class LocalGenerator(Generator, Protocol):
-    """A generator in this process, with its weights in a folder."""
+    """A generator of this pod, with its weights in a folder. It takes `parallel` calls of `generate` at once."""
 
     folder: Path
+    parallel: int
 
     def log_probabilities(self, messages: list[Message], target: str, *, adapter: str | None = None) -> list[float]:
         """Log-probability of each token of `target` given `messages`."""
@@ -118,7 +119,7 @@ class GeneratorService:
     make_engine
         Names the engine and finds its weights; called in the background.
     failed
-        Ends the process when the engine cannot be loaded.
+        Ends the process when the engine cannot be loaded, or is gone.
     """
 
     def __init__(self, *, make_engine: Callable[[], LocalGenerator], metrics: EngineMetrics, failed: Callable[[], None]) -> None:
@@ -143,6 +144,10 @@ class GeneratorService:
         """Begin to load."""
         self._inference.start()
 
+    def engine_ended(self) -> None:
+        """Tell that the engine is gone: the service ends, and nobody waits for it."""
+        self._inference.engine_ended()
+
     def app(self) -> Starlette:
         """The ASGI application."""
         route = self._inference.route
@@ -165,7 +170,13 @@ class GeneratorService:
             base_shapes=base_shapes_of(engine.folder),
             room=MAX_ADAPTERS,
         )
-        self._batcher = Batcher(engine.generate, rows=BATCH_ROWS, waiting=WAITING_REQUESTS, observe=self._metrics.batch_rows.observe)
+        self._batcher = Batcher(
+            engine.generate,
+            rows=BATCH_ROWS if engine.parallel == 1 else 1,
+            threads=engine.parallel,
+            waiting=WAITING_REQUESTS,
+            observe=self._metrics.batch_rows.observe,
+        )
         self._engine = engine
 
     async def _models(self, _request: Request) -> Response:

@@ -1,7 +1,7 @@
 """What the services of the two engines share: getting ready, the frame round each route, and their metrics.
 
-An engine is loaded in the background, so that probes are answered meanwhile. What cannot be loaded ends the process: a
-service that lives and can do nothing would have its callers wait.
+An engine is loaded in the background, so that probes are answered meanwhile. What cannot be loaded ends the process, and so
+does an engine that is gone: a service that lives and can do nothing would have its callers wait.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from affinage.errors import AffinageError, DependencyError, UnknownObjectError, 
 from affinage.serving.responses import error_response, read_body
 from affinage.telemetry import EngineMetrics
 
+FAREWELL_SECONDS = 1.0
+"""For the answers to those who waited for an engine that is gone."""
 log = logging.getLogger("affinage.serving")
 
 
@@ -47,7 +49,7 @@ class Inference:
     load
         Reads the weights and lets them answer once; the service is ready when it returns.
     failed
-        Called in the loading thread when `load` raised; ends the process.
+        Called in a thread when `load` raised, or the engine is gone; ends the process.
     """
 
     def __init__(self, *, load: Callable[[], None], failed: Callable[[], None], metrics: EngineMetrics) -> None:
@@ -60,6 +62,13 @@ class Inference:
         """Begin to load, in the background."""
         # A daemon: a process that is told to stop while it loads does not wait for it.
         threading.Thread(target=self._get_ready, name="load", daemon=True).start()
+
+    def engine_ended(self) -> None:
+        """Say that nothing can be answered any more, and end the process."""
+        self.ready = False
+        self.metrics.ready.set(0)
+        time.sleep(FAREWELL_SECONDS)
+        self._failed()
 
     def app(self, routes: list[Route]) -> Starlette:
         """The ASGI application: `routes`, the metrics, and an OpenAI-shaped 404 below `/v1`."""

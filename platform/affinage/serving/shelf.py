@@ -111,6 +111,8 @@ class Shelf:
             self._load(name, place)
         except DependencyError as error:
             shutil.rmtree(place, ignore_errors=True)
+            if error.retryable:
+                raise
             raise RefusedError(f"The adapter `{name}` does not load on this base.", hint="Train it on this base.", status=422) from error
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)

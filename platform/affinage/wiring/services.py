@@ -5,6 +5,8 @@ Called by `services/embedder` and `services/generator`, in the supervisor as wel
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +18,8 @@ from affinage.telemetry import EngineMetrics
 from affinage.wiring.installation import Installation
 
 if TYPE_CHECKING:
-    from affinage.engines.transformers import TransformersGenerator
     from affinage.serving.embedder import EmbedderService
-    from affinage.serving.generator import GeneratorService
+    from affinage.serving.generator import GeneratorService, LocalGenerator
 
 _PARALLEL_EMBEDDINGS = 2
 # One request is tokenised while another one is embedded; more would only share the same cores.
@@ -30,10 +31,11 @@ def generator_service(settings: Settings) -> GeneratorService:
     Raises
     ------
     ConfigurationError
-        If that is neither the packaged model nor a folder with weights.
+        If that is neither the packaged model nor a folder with weights, or vLLM is to run it and is not installed.
     """
     from affinage.engines import smollm2
-    from affinage.serving.generator import GeneratorService
+    from affinage.residency.verify import MAX_RANK, base_shapes_of
+    from affinage.serving.generator import MAX_ADAPTERS, GeneratorService
 
     threads = Installation(settings).threads
     engine = settings.generator_engine
@@ -43,16 +45,44 @@ def generator_service(settings: Settings) -> GeneratorService:
             hint=f"Set AFFINAGE_GENERATOR_ENGINE to `{smollm2.NAME}` or to a folder with config.json and safetensors.",
         )
 
-    def make() -> TransformersGenerator:
+    if settings.generator_runtime == "vllm" and not settings.generator_vllm.is_file():
+        raise ConfigurationError(
+            f"There is no Python of vLLM at `{settings.generator_vllm}`.",
+            hint="Install requirements/vllm.txt into an environment of its own, and set AFFINAGE_GENERATOR_VLLM to its Python.",
+        )
+
+    def make() -> LocalGenerator:
         from affinage.engines.transformers import TransformersGenerator
+        from affinage.engines.vllm import VllmGenerator
 
         packaged = engine == smollm2.NAME
         folder = smollm2.unpack(settings.cache) if packaged else Path(engine)
-        return TransformersGenerator(
-            folder, base=engine if packaged else folder.resolve().name, threads=threads, precision=settings.generator_precision
+        base = engine if packaged else folder.resolve().name
+        if settings.generator_runtime == "transformers":
+            return TransformersGenerator(folder, base=base, threads=threads, precision=settings.generator_precision)
+        vllm = VllmGenerator(
+            folder,
+            base=base,
+            python=settings.generator_vllm,
+            threads=threads,
+            precision=settings.generator_precision,
+            gpu=any(Path("/dev").glob("nvidia[0-9]*")),
+            adapters=MAX_ADAPTERS,
+            max_rank=MAX_RANK,
+            matrices=_layer_matrices(base_shapes_of(folder)),
+            ended=service.engine_ended,
         )
+        vllm.start()
+        return vllm
 
-    return GeneratorService(make_engine=make, metrics=EngineMetrics("generator"), failed=partial(give_up, supervised=True))
+    service = GeneratorService(make_engine=make, metrics=EngineMetrics("generator"), failed=partial(give_up, supervised=True))
+    return service
+
+
+def _layer_matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The matrices in the numbered layers of a base, by the module's name: neither embeddings nor head."""
+    matrices = {name.removesuffix(".weight"): shape for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2}
+    return {name: shape for name, shape in matrices.items() if re.search(r"\.\d+\.", name)}
 
 
 def embedder_service(settings: Settings) -> EmbedderService:

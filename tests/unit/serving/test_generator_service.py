@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from starlette.testclient import TestClient
 
 from affinage.engines.adapter_archive import write_archive
 from affinage.engines.protocols import Generation, GenerationRequest, Message
+from affinage.engines.vllm import VllmGenerator
 from affinage.errors import DependencyError, UnknownObjectError, UsageError
 from affinage.serving import generator, shelf
 from affinage.serving.batching import Batcher
 from affinage.serving.generator import GeneratorService
 from affinage.telemetry import EngineMetrics
 from tests.support.adapters import HIDDEN, MODULES, write_adapter, write_base
+from tests.support.tiny_llama import write_tokenizer
+from tests.support.vllm_double import CAUSE, write_double
 
 ADAPTER = "guichet@11111111"
 
@@ -32,6 +36,7 @@ class Echo:
     """Says the last message in capitals, after the adapter's name."""
 
     base = "tiny"
+    parallel = 1
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,6 +99,40 @@ def client(engine: Echo) -> Iterator[TestClient]:
             time.sleep(0.005)
         engine.batches.clear()
         yield client
+
+
+def started(vllm: VllmGenerator) -> VllmGenerator:
+    vllm.start()
+    return vllm
+
+
+@contextmanager
+def over_double(folder: Path, behaviour: str) -> Iterator[tuple[TestClient, GeneratorService, threading.Event]]:
+    """The service over the vLLM engine and a program that plays its server, and whether the process would have ended."""
+    base, ended = write_base(folder / "base"), threading.Event()
+    write_tokenizer(base)
+    service = GeneratorService(make_engine=lambda: started(vllm), metrics=EngineMetrics("generator"), failed=ended.set)
+    vllm = VllmGenerator(
+        base,
+        base="tiny",
+        python=write_double(folder, behaviour),
+        threads=1,
+        precision="float32",
+        gpu=True,
+        adapters=4,
+        max_rank=16,
+        matrices={"model.layers.0.mlp.down_proj": (16, 16)},
+        ended=service.engine_ended,
+    )
+    service.start()
+    try:
+        with TestClient(service.app(), raise_server_exceptions=False) as client:
+            until = time.monotonic() + 30
+            while not service.ready and time.monotonic() < until:
+                time.sleep(0.01)
+            yield client, service, ended
+    finally:
+        vllm.stop()
 
 
 def body(text: str = "bonjour", **more: Any) -> dict[str, Any]:
@@ -350,8 +389,10 @@ def test_unsound_files_are_refused_with_the_reason(
 
 def test_what_the_engine_does_not_take_is_refused_and_forgotten(client: TestClient, engine: Echo, tmp_path: Path) -> None:
     files = archive(write_adapter(tmp_path / "a"))
-    engine.fault = DependencyError("engine", "not for this base")
+    engine.fault = DependencyError("engine", "not for this base", retryable=False)
     assert client.put(f"/v1/adapters/{ADAPTER}", content=files).status_code == 422
+    engine.fault = DependencyError("engine", "nobody answers")
+    assert client.put(f"/v1/adapters/{ADAPTER}", content=files).status_code == 503
     engine.fault = None
     assert client.put(f"/v1/adapters/{ADAPTER}", content=files).status_code == 201
 
@@ -382,6 +423,25 @@ def test_an_engine_that_cannot_be_loaded_ends_the_process() -> None:
     service.start()
     assert ended.wait(10)
     assert not service.ready
+
+
+def test_an_engine_that_takes_many_calls_gets_them_at_once(tmp_path: Path) -> None:
+    """The double answers when eight ask it at the same time: no batch is waited for."""
+    with over_double(tmp_path, "together") as (client, service, _ended), ThreadPoolExecutor(8) as threads:
+        statuses = [response.status_code for response in threads.map(lambda _: ask(client), range(8))]
+        assert statuses == [200] * 8
+        assert service.ready
+
+
+def test_an_engine_that_dies_leaves_nobody_waiting_and_ends_the_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with over_double(tmp_path, "dies") as (client, service, ended), ThreadPoolExecutor(4) as threads:
+        responses = list(threads.map(lambda i: ask(client, "Où est mon dossier ?", stream=i == 0), range(4)))
+        assert [response.status_code for response in responses] == [503] * 4
+        assert ended.wait(10)
+        assert not service.ready
+        assert ask(client).status_code == 503
+    assert any(CAUSE in getattr(record, "causes", ()) for record in caplog.records)
+    assert "dossier" not in str([vars(record) for record in caplog.records])
 
 
 def test_metrics_have_bounded_labels(client: TestClient) -> None:
