@@ -23,7 +23,7 @@ WITHOUT_PROVIDER = [root for root in ROOTS if "required_providers" not in (FOLDE
 WITH_AWS = [root for root in ROOTS if root not in WITHOUT_PROVIDER]
 AWS = "environments/aws"
 CHART_KEYS = {
-    "images", "imagePullSecrets", "database", "registry", "vectors", "blobs", "prefect", "serviceAccount", "gateway", "controller",
+    "images", "packages", "imagePullSecrets", "database", "registry", "vectors", "blobs", "prefect", "serviceAccount", "gateway", "controller",
     "embedder", "generators", "worker", "migration", "declarations", "networkPolicy", "monitoring",
 }  # fmt: skip
 
@@ -142,6 +142,8 @@ def test_the_chart_renders_everything_that_terraform_can_say(terraform: Terrafor
         "blobs": {"bucket": "affinage", "folder": "prod"},
         "declarations_file": "tests/declarations.yaml",
         "documents_claim": "documents",
+        "packages_claim": "packages",
+        "weights_claim": "weights",
         "endpoints": {
             "blobs": "https://s3.example.org",
             "registry": "http://mlflow.mlflow.svc:5000",

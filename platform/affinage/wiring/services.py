@@ -34,7 +34,8 @@ def generator_service(settings: Settings) -> GeneratorService:
         If that is neither the packaged model nor a folder with weights, or vLLM is to run it and is not installed.
     """
     from affinage.engines import smollm2
-    from affinage.residency.verify import MAX_RANK, base_shapes_of
+    from affinage.engines.tensors import base_shapes_of
+    from affinage.residency.verify import MAX_RANK
     from affinage.serving.generator import MAX_ADAPTERS, GeneratorService
 
     threads = Installation(settings).threads

@@ -87,6 +87,8 @@ module "chart_values" {
   blobs           = { bucket = module.artifact_bucket.name, folder = local.folder }
   declarations    = var.declarations_file == null ? null : yamldecode(file(var.declarations_file))
   documents_claim = var.documents_claim
+  packages_claim  = var.packages_claim
+  weights_claim   = var.weights_claim
   endpoints       = var.endpoints
   generators = length(var.gpu_pools) == 0 ? null : { for name, pool in var.gpu_pools : name => {
     engine        = pool.engine

@@ -151,6 +151,12 @@ variable "outbound_internet" {
   nullable    = false
 }
 
+variable "packages_claim" {
+  description = "Claim of the volume that holds large Python packages, such as torch, that the images of generators and workers leave out; see services/README.md. Null: the images are whole."
+  type        = string
+  default     = null
+}
+
 variable "public_access_cidrs" {
   description = "Addresses outside the network that reach the API server. Empty: it is reached from inside only."
   type        = list(string)
@@ -185,4 +191,10 @@ variable "tags" {
   type        = map(string)
   default     = {}
   nullable    = false
+}
+
+variable "weights_claim" {
+  description = "Claim of the volume that holds the weights of the bases that workers train and judge; they see it at /weights. Null: packaged models only."
+  type        = string
+  default     = null
 }

@@ -7,6 +7,8 @@ module "chart_values" {
   blobs                       = var.blobs
   declarations                = local.declarations
   documents_claim             = var.documents_claim
+  packages_claim              = var.packages_claim
+  weights_claim               = var.weights_claim
   endpoints                   = var.endpoints
   gateway_autoscaling         = var.gateway_autoscaling
   gateway_egress_hosts        = var.gateway_egress_hosts

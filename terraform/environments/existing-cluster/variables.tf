@@ -108,6 +108,12 @@ variable "network_policy" {
   nullable = false
 }
 
+variable "packages_claim" {
+  description = "Claim of the volume that holds large Python packages, such as torch, that the images of generators and workers leave out; see services/README.md. Null: the images are whole."
+  type        = string
+  default     = null
+}
+
 variable "release" {
   description = "Name of the Helm release, and the namespace it is in. Objects are named after the release."
   type = object({
@@ -162,5 +168,11 @@ variable "service_account_annotations" {
 variable "vectors_grpc_port" {
   description = "Weaviate's second port, on the host of endpoints.vectors. Null: the chart's."
   type        = number
+  default     = null
+}
+
+variable "weights_claim" {
+  description = "Claim of the volume that holds the weights of the bases that workers train and judge; they see it at /weights. Null: packaged models only."
+  type        = string
   default     = null
 }

@@ -57,6 +57,7 @@ locals {
 locals {
   values = {
     images           = local._images
+    packages         = { for key, value in { existingClaim = var.packages_claim } : key => value if value != null }
     imagePullSecrets = [for name in var.images.pull_secrets : { name = name }]
 
     database = { for key, value in {
@@ -103,7 +104,7 @@ locals {
     generators = merge(local._pools, local._own_pool)
     worker = merge(
       local._replicas.worker,
-      { for key, value in { documents = var.documents_claim } : key => { existingClaim = value } if value != null },
+      { for key, value in { documents = var.documents_claim, weights = var.weights_claim } : key => { existingClaim = value } if value != null },
     )
     migration    = {}
     declarations = merge(var.declarations, {})

@@ -195,6 +195,12 @@ variable "network_policy" {
   }
 }
 
+variable "packages_claim" {
+  description = "Claim of the volume that holds large Python packages, such as torch, that the images of generators and workers leave out; see services/README.md. Null: the images are whole."
+  type        = string
+  default     = null
+}
+
 variable "release" {
   description = "Name of the Helm release, and the namespace it is in. Objects are named after the release."
   type = object({
@@ -270,4 +276,10 @@ variable "vectors_grpc_port" {
     condition     = var.vectors_grpc_port == null ? true : var.vectors_grpc_port >= 1 && var.vectors_grpc_port <= 65535
     error_message = "vectors_grpc_port is a port: 1 to 65535."
   }
+}
+
+variable "weights_claim" {
+  description = "Claim of the volume that holds the weights of the bases that workers train and judge; they see it at /weights. Null: packaged models only."
+  type        = string
+  default     = null
 }

@@ -31,6 +31,7 @@ run "what_is_left_out_keeps_the_charts_default" {
       embedder         = {}
       generators       = {}
       worker           = {}
+      packages         = {}
       migration        = {}
       declarations     = {}
       networkPolicy    = { enabled = true, clients = [], external = {} }
@@ -52,6 +53,8 @@ run "everything_given_is_passed_on" {
   variables {
     declarations    = { sources = [{ name = "handbook", kind = "folder", path = "/srv/documents/handbook" }] }
     documents_claim = "documents"
+    packages_claim  = "packages"
+    weights_claim   = "weights"
     endpoints = {
       registry   = "https://mlflow.example.org"
       vectors    = "http://weaviate.weaviate.svc:8080"
@@ -117,8 +120,12 @@ run "everything_given_is_passed_on" {
     error_message = "The pools are those that were named; a null removes the chart's own."
   }
   assert {
-    condition     = jsonencode([output.values.gateway, output.values.worker]) == jsonencode([{ replicas = 3, egressHosts = ["models.example.org"], autoscaling = { enabled = true, minReplicas = 2, maxReplicas = 8 } }, { replicas = 2, documents = { existingClaim = "documents" } }])
+    condition     = jsonencode([output.values.gateway, output.values.worker]) == jsonencode([{ replicas = 3, egressHosts = ["models.example.org"], autoscaling = { enabled = true, minReplicas = 2, maxReplicas = 8 } }, { replicas = 2, documents = { existingClaim = "documents" }, weights = { existingClaim = "weights" } }])
     error_message = "Gateway and worker get what they were given."
+  }
+  assert {
+    condition     = output.values.packages == { existingClaim = "packages" }
+    error_message = "Generators and workers find the packages that their images leave out."
   }
   assert {
     condition = jsonencode(output.values.networkPolicy) == jsonencode({
