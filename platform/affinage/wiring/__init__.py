@@ -121,8 +121,10 @@ class Affinage(Adapters):
             Duty("moves", self.follow_moves),
             Duty("pods", self.warm_pods),
             Duty("champions", self.take_in_champions),
+            Duty("starts", self.resume_starts),
             Duty("candidates", self.start_due_experiments),
             Duty("experiments", self.look_at_experiments),
+            Duty("idle adapters", self.unload_idle),
             Duty("gauges", self.set_gauges),
         )
         return Controller(self.database, duties, metrics=self.metrics, now=self.now)
