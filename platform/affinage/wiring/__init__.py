@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from affinage.answers.prompts import PromptArchive
+    from affinage.index.metrics import IndexMetrics
     from affinage.serving.answering import Answering
     from affinage.serving.controller import Controller
     from affinage.serving.sessions import Sessions
@@ -130,10 +131,14 @@ class Affinage(Adapters):
         return Controller(self.database, duties, metrics=self.metrics, now=self.now)
 
     def set_gauges(self) -> None:
-        """Bring the gauges of this process to what the record of truth says."""
-        from affinage.index.gauges import set_index_gauges
+        """Bring the metrics of this process to what the record of truth says."""
+        self._index_metrics.refresh()
 
-        set_index_gauges(self.database, self.metrics)
+    @cached_property
+    def _index_metrics(self) -> IndexMetrics:
+        from affinage.index.metrics import IndexMetrics
+
+        return IndexMetrics(self.database, self.metrics)
 
     def release_models(self) -> None:
         """Give back the memory of loaded models; they are loaded again when they are needed."""
