@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from affinage.engines.pods import Pods
 from affinage.serving.generator import GeneratorService
 from affinage.serving.responses import json_response
 from affinage.serving.server import listen
@@ -47,6 +48,11 @@ class Pod:
         while not service.ready:
             assert time.monotonic() < until
             time.sleep(0.005)
+
+    def take(self, name: str, folder: Path) -> None:
+        """Be sent an adapter by somebody else."""
+        alone = Pods(f"http://{self.address}:{self.port}")
+        alone.send_adapter(name, folder)
 
     def stop(self) -> None:
         """Be gone."""

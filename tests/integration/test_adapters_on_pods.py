@@ -1,4 +1,4 @@
-"""A champion moves when every ready pod has its adapter, and not before: by an alias, by evidence, by hand, and back."""
+"""Adapters on pods: there before the champion moves, by an alias, by evidence, by hand or back, and gone when nobody needs them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from affinage.declarations.model import RolloutSpec, parse_declarations
 from affinage.engines import pods
 from affinage.engines.digest import base_digest
 from affinage.errors import DependencyError, RefusedError
+from affinage.experiments.operate import stop_experiment
 from affinage.experiments.repository import get_experiment, list_decisions
 from affinage.experiments.start import PATIENCE, start_experiment
 from affinage.experiments.states import State
@@ -25,6 +26,7 @@ from affinage.registry.bases import describe_base, register_base
 from affinage.registry.countersign import countersign
 from affinage.registry.moves import pointer_of
 from affinage.registry.variants import stored_variant
+from affinage.residency.idle import GRACE
 from affinage.settings import Settings
 from affinage.wiring import Affinage
 from tests.conftest import Clock
@@ -257,3 +259,66 @@ def test_a_rollback_to_an_engine_that_nothing_serves_is_refused(app: Affinage, f
     assert "No pool serves its engine `tiny`" in refused.value.reasons[0]
     assert champion(app) == world.candidate
     without.close()
+
+
+def wait(app: Affinage, clock: Clock) -> list[str]:
+    """Two rounds of the controller, the grace between them; what went."""
+    assert app.unload_idle() == []
+    clock.advance(seconds=GRACE.total_seconds())
+    return app.unload_idle()
+
+
+def adapter_of(app: Affinage, variant: str) -> str:
+    with app.database.read() as connection:
+        return str(stored_variant(connection, variant).variant.adapter)
+
+
+def test_adapters_that_nobody_needs_leave_the_pods_and_the_former_champion_stays(
+    app: Affinage, fleet: Fleet, world: World, clock: Clock, tmp_path: Path
+) -> None:
+    older, _, _ = registered(app, tmp_path, 3)
+    for variant in (older, world.control, world.candidate):
+        clock.advance(seconds=1)
+        app.promote_variant(variant, actor="dana", reason="next")
+    for pod in fleet.pods:
+        pod.take("somebody@12345678", write_adapter(tmp_path / "theirs", seed=9))  # another installation's: not ours to unload
+    assert wait(app, clock) == [adapter_of(app, older)]
+    stays = sorted([adapter_of(app, world.control), adapter_of(app, world.candidate), "somebody@12345678"])
+    assert fleet.adapters() == [stays] * 2
+    assert app.metrics.registry.get_sample_value("affinage_adapter_unloads_total") == 1
+    assert app.metrics.registry.get_sample_value("affinage_adapter_ready", {"adapter": adapter_of(app, older)}) is None
+    assert wait(app, clock) == []
+    # Further back than the former champion it is brought again.
+    app.rollback_variant(ASSISTANT, actor="dana", reason="worse")
+    app.rollback_variant(ASSISTANT, actor="dana", reason="worse still")
+    assert champion(app) == older
+    assert all(adapter_of(app, older) in pod for pod in fleet.adapters())
+
+
+def test_what_a_running_experiment_shows_stays_and_goes_after_its_end(app: Affinage, fleet: Fleet, world: World, clock: Clock) -> None:
+    candidate = adapter_of(app, world.candidate)
+    start(app, world)
+    assert wait(app, clock) == []
+    stop_experiment(app.database, experiment_id="tone-1", now=app.now, new_id=app.new_id, actor="dana")
+    assert wait(app, clock) == [candidate]
+    assert all(candidate not in pod for pod in fleet.adapters())
+
+
+def test_an_adapter_that_is_being_loaded_by_another_move_is_left_alone(app: Affinage, fleet: Fleet, world: World, clock: Clock) -> None:
+    candidate = adapter_of(app, world.candidate)
+    app.warm_variant(world.candidate)
+    assert app.unload_idle() == []
+    clock.advance(seconds=GRACE.total_seconds())
+    with app.database.read() as connection:
+        stored = stored_variant(connection, world.candidate)
+    with app.kept_ready(stored):  # a champion is about to move
+        assert app.unload_idle() == []
+        assert all(candidate in pod for pod in fleet.adapters())
+    assert app.unload_idle() == [candidate]
+
+
+def test_a_pool_that_is_away_holds_up_no_other(app: Affinage, fleet: Fleet, world: World, clock: Clock) -> None:
+    for pod in fleet.pods:
+        pod.stop()
+    fleet.pods.clear()
+    assert wait(app, clock) == []
