@@ -103,13 +103,17 @@ class Affinage(Adapters):
         from affinage.answers.answer import EXTRACTIVE
         from affinage.declarations.repository import list_assistants
         from affinage.engines.protocols import GenerationRequest, Message
+        from affinage.registry.variants import champion_of
 
         with self.database.read() as connection:
             declared = list_assistants(connection)
+            champions = {spec.name: champion_of(connection, spec.name) for spec in declared}
         if any(spec.sources for spec in declared):
             self._select("ready", [Excerpt("ready")])
             _ = self.searcher
-        for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
+        # Of an assistant that has moved to another base, the declared engine may be gone.
+        serving = {(champions[spec.name] or spec).engine for spec in declared}
+        for engine in sorted(serving - {EXTRACTIVE}):
             # What runs elsewhere is ready or not by itself: the other assistants do not wait for it.
             if not engine.startswith(("http://", "https://")) and engine not in self.settings.generator_urls:
                 self.served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])

@@ -145,19 +145,17 @@ class Adapters(Residency):
         return self._for_each_assistant(follow)
 
     def _take_in(self, spec: AssistantSpec, alias: str, *, then: Callable[[StoredVariant], None] | None = None) -> StoredVariant | None:
-        from affinage.answers.answer import EXTRACTIVE
         from affinage.registry.follow import sync_alias
         from affinage.tuning.register import current_variant
 
         if self.settings.registry_url is None and not (self.settings.home / "mlflow.db").exists():
             return None  # nobody has registered anything; looking would make the registry
-        digest = None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine)
         return sync_alias(
             self.database,
             self.registry,
             alias=alias,
             organisation=spec.organisation,
-            current=current_variant(self.database, spec, base_digest=digest),
+            current=current_variant(self.database, spec, base_digest_of=lambda: self.base_digest(spec.engine)),
             base_of=self._base_for,
             then=then,
             now=self.now,
