@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -250,6 +251,9 @@ def test_a_scheduled_run_indexes_and_the_gateway_answers_with_checked_quotes_and
     )
     assert 'affinage_index_documents{source="handbook",state="indexed"} 3.0' in get(f"{parts.controller_url}/metrics")
     assert "affinage_index_last_success_timestamp_seconds" in get(f"{parts.controller_url}/metrics")
+    # The run was a process of the worker that nobody could scrape.
+    counted = re.compile(r'affinage_index_sync_duration_seconds_count\{source="handbook"\} [1-9]')
+    seconds_until(lambda: counted.search(get(f"{parts.controller_url}/metrics")), what="The controller counts no run", parts=parts)
     alice = client(parts, "alice")
     reply = ask(alice, "guichet", QUESTION)
     assert reply["known"] is True

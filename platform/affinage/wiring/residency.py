@@ -44,15 +44,9 @@ class Residency(Indexing):
         from affinage.experiments.served import served_variants
         from affinage.registry.variants import stored_variant
 
-        def warm(stored: StoredVariant) -> str | None:
-            brought = self._onto_pods(stored)
-            if stored.variant.engine in self.settings.generator_urls and stored.variant.adapter is not None:
-                self.metrics.adapter_ready.labels(adapter=stored.variant.adapter).set(1)
-            return brought
-
         with self.database.read() as connection:
             served = [stored_variant(connection, variant_id) for variant_id in served_variants(connection)]
-        return for_each(served, warm)
+        return for_each(served, self._onto_pods)
 
     def warm_variant(self, variant_id: str) -> None:
         """Bring a variant's adapter onto every pod of its engine; nothing to do for an engine without pods."""
@@ -140,24 +134,37 @@ class Residency(Indexing):
 
         `fresh` looks at every pod now; else the picture may be some seconds old.
         """
+        adapter = stored.variant.adapter
+        if adapter is None or not self._has_pods(stored):
+            return None
+        ready = self.metrics.adapter_ready.labels(adapter=adapter)
+        try:
+            brought = self._send(stored, adapter, fresh=fresh)
+        except AffinageError:
+            ready.set(0)
+            raise
+        ready.set(1)
+        return adapter if brought else None
+
+    def _has_pods(self, stored: StoredVariant) -> bool:
+        if stored.adapter_task == "embedder":
+            return self.settings.embedder_url is not None
+        return stored.variant.engine in self.settings.generator_urls
+
+    def _send(self, stored: StoredVariant, adapter: str, *, fresh: bool) -> bool:
         from affinage.engines.pool import GeneratorPool
         from affinage.engines.remote_embedder import RemoteEmbedder
 
-        adapter, engine = stored.variant.adapter, stored.variant.engine
-        if adapter is None:
-            return None
         if stored.adapter_task == "embedder":
-            embedder = self.embedder({"name": "package:minilm", "adapter": adapter}) if self.settings.embedder_url else None
-            if isinstance(embedder, RemoteEmbedder) and embedder.send_adapter(fresh=fresh):
-                return adapter
-        elif engine in self.settings.generator_urls:
-            generator = self.served_generator(engine)
-            if isinstance(generator, GeneratorPool) and fresh:
-                generator.look()
-            if adapter not in generator.adapters():
-                self._bring(generator, stored.variant)
-                return adapter
-        return None
+            embedder = self.embedder({"name": "package:minilm", "adapter": adapter})
+            return isinstance(embedder, RemoteEmbedder) and embedder.send_adapter(fresh=fresh)
+        generator = self.served_generator(stored.variant.engine)
+        if isinstance(generator, GeneratorPool) and fresh:
+            generator.look()
+        if adapter in generator.adapters():
+            return False
+        self._bring(generator, stored.variant)
+        return True
 
     def _bring(self, generator: Generator, variant: Variant) -> None:
         from affinage.registry.variants import stored_variant
@@ -176,10 +183,8 @@ class Residency(Indexing):
                 base=self._base_of(stored),
                 now=self.now,
             )
-        except AffinageError as error:
-            self.metrics.adapter_ready.labels(adapter=str(variant.adapter)).set(0)
-            if isinstance(error, RefusedError):
-                self.metrics.adapter_verify_failures.inc()
+        except RefusedError:
+            self.metrics.adapter_verify_failures.inc()
             raise
         self.metrics.adapter_load_seconds.observe(ready.seconds)
         self.metrics.adapter_ready.labels(adapter=ready.adapter).set(1)
@@ -189,6 +194,8 @@ class Residency(Indexing):
         from affinage.index.leases import hold
 
         pools = self._pools()
+        if not pools:
+            return []
         loaded = {url: pods.loaded() for url, pods in pools.items()}
         self._idle.see(loaded, unneeded=self._unneeded(), now=self.now())
         if not self._idle.due(now=self.now()):
