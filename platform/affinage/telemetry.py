@@ -77,11 +77,14 @@ class Metrics:
             )
             for bound in ("estimate", "lower", "upper")
         }
-        self.adapter_ready = Gauge("affinage_adapter_ready", "1 when the adapter serves.", ["adapter"], registry=r)
+        self.adapter_ready = Gauge(
+            "affinage_adapter_ready", "1 when every ready pod has the adapter, 0 when one does not take it.", ["adapter"], registry=r
+        )
         self.adapter_load_seconds = Histogram(
             "affinage_adapter_load_seconds", "Time to load and prove an adapter.", buckets=LATENCY_BUCKETS_SECONDS, registry=r
         )
         self.adapter_verify_failures = Counter("affinage_adapter_verify_failures_total", "Adapters refused at load.", registry=r)
+        self.adapter_unloads = Counter("affinage_adapter_unloads_total", "Adapters taken off pods because nobody needed them.", registry=r)
         self.controller_leader = Gauge("affinage_controller_leader", "1 on the controller that leads.", registry=r)
         self.controller_duty_failures = Counter(
             "affinage_controller_duty_failures_total", "Duties of the controller that failed, by name.", ["duty"], registry=r

@@ -23,8 +23,8 @@ WITHOUT_PROVIDER = [root for root in ROOTS if "required_providers" not in (FOLDE
 WITH_AWS = [root for root in ROOTS if root not in WITHOUT_PROVIDER]
 AWS = "environments/aws"
 CHART_KEYS = {
-    "images", "packages", "imagePullSecrets", "database", "registry", "vectors", "blobs", "prefect", "serviceAccount", "gateway", "controller",
-    "embedder", "generators", "worker", "migration", "declarations", "networkPolicy", "monitoring",
+    "images", "packages", "imagePullSecrets", "database", "registry", "vectors", "blobs", "prefect", "serviceAccount", "gateway",
+    "controller", "embedder", "generators", "worker", "migration", "declarations", "networkPolicy", "monitoring",
 }  # fmt: skip
 
 

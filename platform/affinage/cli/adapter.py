@@ -148,16 +148,12 @@ def promote(variant: Which, actor: Actor = "command line", reason: Reason = "pro
 def rollback(
     assistant: Assistant, actor: Actor = "command line", reason: Reason = "rolled back by hand", json_output: JsonFlag = False
 ) -> None:
-    """Make the variant that served ASSISTANT before serve again.
+    """Make the variant that served ASSISTANT before serve again, once every pod has its adapter.
 
     Example: affinage adapter rollback appels
     """
-    from affinage.registry.moves import rollback_champion
-
     with installation() as app:
-        with app.database.write() as connection:
-            move = rollback_champion(connection, assistant=assistant, actor=actor, reason=reason, now=app.now(), new_id=app.new_id)
-        app.follow_moves()
+        move = app.rollback_variant(assistant, actor=actor, reason=reason)
     _show_move(move, override=False, as_json=json_output)
 
 
@@ -178,18 +174,21 @@ def retire(variant: Which, json_output: JsonFlag = False) -> None:
 
 @adapters.command("show")
 def show(variant: Which, json_output: JsonFlag = False) -> None:
-    """Show what VARIANT is made of, and what the gate said.
+    """Show what VARIANT is made of, what the gate said, which pods have its adapter, and why it does not serve though it should.
 
     Example: affinage adapter show appels@3f0c9a1b
     """
-    from affinage.registry.history import gate_results
+    from affinage.registry.history import gate_results, held_because
     from affinage.registry.moves import pointer_of
     from affinage.registry.variants import resolve_variant
 
-    with installation() as app, app.database.read() as connection:
-        stored = resolve_variant(connection, variant)
-        pointer = pointer_of(connection, stored.variant.assistant)
-        gates = gate_results(connection, stored.variant_id)
+    with installation() as app:
+        with app.database.read() as connection:
+            stored = resolve_variant(connection, variant)
+            pointer = pointer_of(connection, stored.variant.assistant)
+            gates = gate_results(connection, stored.variant_id)
+            held = held_because(connection, stored.variant_id)
+        pods = app.pods_of(stored)
     result = {**_row(stored, serving=pointer is not None and pointer.variant_id == stored.variant_id), "gates": gates}
     result |= {
         "engine": stored.variant.engine,
@@ -200,6 +199,8 @@ def show(variant: Which, json_output: JsonFlag = False) -> None:
         "decoding": dict(stored.variant.decoding),
         "dataset_id": stored.dataset_id,
         "run_id": stored.run_id,
+        "pods": pods,
+        "held": held,
     }
     emit(result, as_json=json_output, lines=[f"{key:16} {value}" for key, value in result.items()])
 

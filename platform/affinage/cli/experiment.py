@@ -36,7 +36,7 @@ def start(
     Example: affinage experiment start guichet --candidate guichet@3f0c9a1b
     """
     from affinage.declarations.repository import get_assistant
-    from affinage.experiments.operate import start_experiment
+    from affinage.experiments.start import start_experiment
     from affinage.registry.variants import resolve_variant
 
     with installation() as app:
@@ -53,6 +53,7 @@ def start(
             now=app.now,
             new_id=app.new_id,
             actor="command line",
+            warm=app.warm_variant,
         )
         _show(app, started.experiment_id, as_json=json_output)
 
@@ -73,10 +74,8 @@ def evaluate(name: Which = None, json_output: JsonFlag = False) -> None:
 
     Example: affinage experiment evaluate guichet
     """
-    from affinage.experiments.operate import evaluate_experiment
-
     with installation() as app:
-        done = evaluate_experiment(app.database, experiment_id=_named(app, name), now=app.now, new_id=app.new_id, actor="command line")
+        done = app.look_at_experiment(_named(app, name), actor="command line")
         if done.steps and done.experiment.ended_at is not None:
             app.follow_moves()  # only now is MLflow imported
         steps = [{"to_state": str(step.to_state), "stage": step.stage, "reason": step.reason} for step in done.steps]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affinage.errors import AffinageError
+from affinage.errors import AffinageError, RefusedError
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 
@@ -27,12 +27,14 @@ def emit(result: Mapping[str, Any], *, as_json: bool, lines: Iterable[str]) -> N
 
 
 def emit_error(error: AffinageError, *, as_json: bool) -> None:
-    """Print an error: JSON on standard output with `--json`, else text on standard error."""
+    """Print an error, with the reasons of a refusal: JSON on standard output with `--json`, else text on standard error."""
+    reasons = error.reasons if isinstance(error, RefusedError) else ()
     if as_json:
-        kind = type(error).__name__
-        sys.stdout.write(json.dumps({"error": {"type": kind, "message": error.message, "hint": error.hint}}, ensure_ascii=False) + "\n")
+        told = {"type": type(error).__name__, "message": error.message, "hint": error.hint} | ({"reasons": reasons} if reasons else {})
+        sys.stdout.write(json.dumps({"error": told}, ensure_ascii=False) + "\n")
     else:
-        sys.stderr.write(f"Error: {error.message}\n" + (f"Hint: {error.hint}\n" if error.hint else ""))
+        lines = [f"Error: {error.message}", *(f"  {reason}" for reason in reasons), *([f"Hint: {error.hint}"] if error.hint else [])]
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
 def note(line: str) -> None:

@@ -58,6 +58,8 @@ class Pod:
 
     server: OpenAIServer
     ready: bool = False
+    late: bool = False
+    """Whether it did not answer the last look in time: it keeps its place, and is sent nothing."""
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     inflight: int = 0
 
@@ -142,6 +144,13 @@ class Pods:
         """The adapters that every ready pod has, sorted."""
         return sorted(set.intersection(*(set(pod.models) - {pod.base} for pod in self.ready())))
 
+    def loaded(self) -> set[str]:
+        """The adapters that some ready pod has; empty when no pod is ready."""
+        try:
+            return {name for pod in self.ready() for name in pod.models if name != pod.base}
+        except DependencyError:
+            return set()
+
     def facts(self, adapter: str | None = None) -> dict[str, Any]:
         """What the pods tell of their base, or of an adapter on it.
 
@@ -213,24 +222,34 @@ class Pods:
         Raises
         ------
         DependencyError
-            If a pod refuses them, or none could be reached.
+            If one of them does not take the files; the others have them all the same. A pod that is gone meanwhile does not count.
         """
         pods = self.ready(fresh=True)
+        refusals: list[DependencyError] = []
         with tempfile.TemporaryFile() as file:
             size = write_archive(folder, file)
             for pod in pods:
+                if pod.late:
+                    continue
                 file.seek(0)
                 try:
                     pod.server.upload(_path(name), file, size_bytes=size)
                 except UnavailableError as error:
                     self.missed(pod, error)  # it is started again without any adapter
-        if not any(pod.has(name) for pod in self.ready(fresh=True)):
-            raise UnavailableError("engine", f"No pod behind `{self.url}` took `{name}`.", hint="Try again in a moment.")
+                except DependencyError as error:
+                    refusals.append(error)
+        if refusals:
+            raise refusals[0]
+        ready = self.ready(fresh=True)
+        without = [pod.server.root for pod in ready if not pod.has(name)]
+        if without:
+            message = f"{len(without)} of {len(ready)} pods behind `{self.url}` did not take `{name}`: {', '.join(without)}."
+            raise UnavailableError("engine", message, hint="Look at that pod, or restart it.")
 
     def drop_adapter(self, name: str) -> None:
         """Have every ready pod forget `name`; absent is fine."""
         for pod in self.ready(fresh=True):
-            if pod.has(name):
+            if pod.has(name) and not pod.late:
                 try:
                     pod.server.send("DELETE", _path(name))
                 except UnavailableError as error:
@@ -275,6 +294,7 @@ class Pods:
         return Pod(self._server(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"))
 
     def _take_in(self, pod: Pod, models: dict[str, dict[str, Any]] | None) -> None:
+        pod.late = models is None
         if models is None:
             return
         if not models:

@@ -34,6 +34,22 @@ class GeneratorPool:
         return self._engine
 
     @property
+    def pods(self) -> Pods:
+        """The pods themselves."""
+        return self._pods
+
+    def look(self) -> str:
+        """Look at every pod now; the digest of the base that they hold.
+
+        Raises
+        ------
+        DependencyError
+            If no pod is ready.
+        """
+        self._pods.ready(fresh=True)
+        return self.base_digest
+
+    @property
     def base_digest(self) -> str:
         """Digest of the base that the pods hold."""
         return str(self._pods.facts()["digest"])
@@ -102,7 +118,13 @@ class GeneratorPool:
         return answers[0]
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Send the PEFT folder to every ready pod; one that has loaded these files as `name` has nothing to do."""
+        """Send the PEFT folder to every ready pod; one that has loaded these files as `name` has nothing to do.
+
+        Raises
+        ------
+        DependencyError
+            If a ready pod does not take it.
+        """
         self._pods.send_adapter(name, folder)
 
     def unload_adapter(self, name: str) -> None:

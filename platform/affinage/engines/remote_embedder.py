@@ -77,9 +77,13 @@ class RemoteEmbedder:
             vectors[start : start + len(batch)] = self._embed(batch)
         return vectors
 
-    def send_adapter(self) -> bool:
-        """Send the adapter to every pod that lacks it; returns whether one did."""
-        if self._adapter is None or self._files is None or self._adapter in self._pods.adapters():
+    def send_adapter(self, *, fresh: bool = False) -> bool:
+        """Send the adapter to every pod that lacks it, as seen just now when `fresh`; returns whether one did."""
+        if self._adapter is None or self._files is None:
+            return False
+        if fresh:
+            self._pods.ready(fresh=True)
+        if self._adapter in self._pods.adapters():
             return False
         self._pods.send_adapter(self._adapter, self._files())
         return True

@@ -1,4 +1,4 @@
-"""Start an experiment, look at it, end it: the operations that join the pure parts to the database.
+"""Look at an experiment and end it: the operations that join the pure parts to the database; `start` begins it.
 
 Called by the command line, the controller, the flows and the demo. Each operation may be killed at any instruction and
 called again: a transition and its record are one transaction, and moving the champion twice moves it once.
@@ -6,40 +6,32 @@ called again: a transition and its record are one transaction, and moving the ch
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from affinage.database.engine import Database
-from affinage.declarations.model import RolloutSpec
-from affinage.errors import ConflictError, RefusedError, UsageError
-from affinage.experiments.assignment import DEFAULT_LAYER
+from affinage.errors import ConflictError
 from affinage.experiments.events import RATING, Event
-from affinage.experiments.evidence import decision_inputs, latest_served, read_evidence
+from affinage.experiments.evidence import decision_inputs, read_evidence
 from affinage.experiments.policy import Situation, Step, next_step
 from affinage.experiments.promotion import Mover
-from affinage.experiments.replay import ReplayResult, TestConfig, replay
+from affinage.experiments.replay import ReplayResult, replay
 from affinage.experiments.repository import (
     Decision,
     Experiment,
-    count_experiments,
-    find_exact,
     get_experiment,
-    insert_experiment,
     list_decisions,
     transition,
 )
+from affinage.experiments.start import CONTROLLER
 from affinage.experiments.states import DECIDING, LIVE, State
 from affinage.experiments.status import first_ratings, set_metrics
-from affinage.registry.moves import check_may_serve, move_champion, pointer_of
+from affinage.registry.moves import pointer_of
 from affinage.telemetry import Metrics
 
-CONTROLLER = "controller"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _MOST_STEPS = 8
 # Resume, ramp, promote and finish in one look; more than this is a fault in the policy.
 
@@ -51,138 +43,6 @@ class Evaluation:
     experiment: Experiment
     result: ReplayResult | None
     steps: tuple[Step, ...]
-
-
-def start_experiment(
-    database: Database,
-    *,
-    assistant: str,
-    candidate: str,
-    rollout: RolloutSpec,
-    now: Callable[[], datetime],
-    new_id: Callable[[], str],
-    name: str | None = None,
-    layer: str = DEFAULT_LAYER,
-    actor: str = CONTROLLER,
-    warm: Callable[[str], None] | None = None,
-) -> Experiment:
-    """Put `candidate` before users at the first declared share, against the champion.
-
-    Where nobody has chosen a champion, the variant of the assistant's newest answer becomes it.
-
-    Parameters
-    ----------
-    candidate
-        Id of a variant that may serve: not tainted, its adapter countersigned.
-    warm
-        Loads and proves the candidate, and raises when that fails; default: the gateway loads it at its first use.
-
-    Raises
-    ------
-    RefusedError
-        If the candidate may not serve, is the champion already, or the assistant has no champion.
-    ConflictError
-        If the assistant has an experiment that has not ended, or the name is taken.
-    """
-    with database.write() as connection:
-        control = _check_start(connection, assistant=assistant, candidate=candidate, actor=actor, now=now(), new_id=new_id)
-        name = name or _next_name(connection, assistant)
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"`{name}` is no name for an experiment.", hint="Use small letters, digits, dot, dash and underscore.")
-        experiment = Experiment(
-            experiment_id=name,
-            assistant=assistant,
-            layer=layer,
-            state=State.DRAFT,
-            version=0,
-            stage=0,
-            shares=tuple(rollout.shares),
-            tests=_tests(rollout),
-            control_variant=control,
-            candidate_variant=candidate,
-            created_at=now(),
-        )
-        insert_experiment(connection, experiment)
-        for state, reason in (
-            (State.VALIDATED, "The candidate may serve: it is not tainted, and its adapter, if any, is countersigned."),
-            (State.LOADING, "The candidate is being loaded."),
-        ):
-            experiment = transition(connection, experiment, state, actor=actor, inputs={"reason": reason}, now=now(), new_id=new_id)
-    if warm is not None:
-        _warm(database, experiment, warm, actor=actor, now=now, new_id=new_id)
-    reason = "The candidate is loaded and proven." if warm is not None else "The gateway loads and proves the candidate at its first use."
-    with database.write() as connection:
-        experiment = transition(connection, experiment, State.WARM, actor=actor, inputs={"reason": reason}, now=now(), new_id=new_id)
-        opening = {"reason": f"The candidate serves a share of {experiment.share:g}."}
-        return transition(connection, experiment, State.CANARY, actor=actor, inputs=opening, now=now(), new_id=new_id)
-
-
-def _check_start(connection: Connection, *, assistant: str, candidate: str, actor: str, now: datetime, new_id: Callable[[], str]) -> str:
-    check_may_serve(connection, assistant=assistant, variant_id=candidate)
-    pointer = pointer_of(connection, assistant)
-    control = pointer.variant_id if pointer is not None else latest_served(connection, assistant)
-    if control is None:
-        raise RefusedError(
-            f"Assistant `{assistant}` has no champion to compare `{candidate}` with.",
-            reasons=["Nothing serves yet."],
-            hint=f"Ask it once, so that its declared variant serves: `affinage ask {assistant} QUESTION --as USER`.",
-        )
-    if control == candidate:
-        raise RefusedError(
-            f"Variant `{candidate}` is the champion of `{assistant}` already.",
-            reasons=["There is nothing to compare."],
-            hint="Name another variant.",
-        )
-    if pointer is None:
-        # From here on the control must not change with the declaration, so what was declared becomes the champion.
-        reason = "It served when the first experiment began."
-        move_champion(
-            connection,
-            assistant=assistant,
-            to=control,
-            actor=actor,
-            reason=reason,
-            now=now,
-            new_id=new_id,
-            kind="default",
-            expected_version=0,
-        )
-    return control
-
-
-def _next_name(connection: Connection, assistant: str) -> str:
-    number = count_experiments(connection, assistant) + 1
-    while find_exact(connection, f"{assistant}-{number}") is not None:
-        number += 1
-    return f"{assistant}-{number}"
-
-
-def _tests(rollout: RolloutSpec) -> TestConfig:
-    return TestConfig(
-        alpha=rollout.alpha,
-        alpha_harm=rollout.alpha_harm,
-        min_units=rollout.min_units,
-        min_days=rollout.min_days,
-        max_days=rollout.max_days,
-    )
-
-
-def _warm(
-    database: Database,
-    experiment: Experiment,
-    warm: Callable[[str], None],
-    *,
-    actor: str,
-    now: Callable[[], datetime],
-    new_id: Callable[[], str],
-) -> None:
-    try:
-        warm(experiment.candidate_variant)
-    except Exception as error:
-        with database.write() as connection:
-            reason = {"reason": f"The candidate could not be loaded: {error}"}
-            transition(connection, experiment, State.ABORTED, actor=actor, inputs=reason, now=now(), new_id=new_id)
-        raise
 
 
 def stop_experiment(
@@ -221,6 +81,7 @@ def evaluate_experiment(
     new_id: Callable[[], str],
     promote: Callable[[str], None] | None = None,
     rollback: Callable[[], None] | None = None,
+    ready: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
     metrics: Metrics | None = None,
     actor: str = CONTROLLER,
 ) -> Evaluation:
@@ -233,41 +94,40 @@ def evaluate_experiment(
         registry's move of the champion, in a transaction of its own.
     rollback
         What follows once traffic is back on the champion. Default: the alias `candidate` is cleared.
+    ready
+        Entered before a variant is made the champion: raises unless everybody can be answered with it. Until then the
+        experiment stays where it is.
 
     Raises
     ------
     ConflictError
         If somebody else is changing the experiment; retryable.
     """
-    move = Mover(database, promote=promote, rollback=rollback, now=now, new_id=new_id, actor=actor)
+    move = Mover(database, promote=promote, rollback=rollback, ready=ready, now=now, new_id=new_id, actor=actor)
     steps: list[Step] = []
     result: ReplayResult | None = None
     for _ in range(_MOST_STEPS):
         look = _look(database, experiment_id, at=now())
         experiment, result = look.experiment, look.result or result
+        if metrics is not None:
+            set_metrics(metrics, experiment, result)
         if experiment.state in (State.PROMOTING, State.ROLLING_BACK):
-            step = move.finish(experiment)
+            steps.append(move.finish(experiment))
         elif look.step is not None:
-            step = look.step
-            with database.write() as connection:
-                transition(
-                    connection,
-                    experiment,
-                    step.to_state,
-                    stage=step.stage,
-                    actor=actor,
-                    inputs=look.inputs(step),
-                    now=look.at,
-                    new_id=new_id,
-                )
+            # Decided is not enough: a candidate that is not everywhere goes on as it is, and can still be stopped.
+            with ready(experiment.candidate_variant) if look.step.to_state is State.PROMOTING else nullcontext():
+                _take(database, look, look.step, actor=actor, new_id=new_id)
+            steps.append(look.step)
         else:
-            break
-        steps.append(step)
-    else:
-        raise RuntimeError(f"experiment {experiment_id} does not come to rest: {[str(s.to_state) for s in steps]}")
-    if metrics is not None:
-        set_metrics(metrics, experiment, result)
-    return Evaluation(experiment, result, tuple(steps))
+            return Evaluation(experiment, result, tuple(steps))
+    raise RuntimeError(f"experiment {experiment_id} does not come to rest: {[str(s.to_state) for s in steps]}")
+
+
+def _take(database: Database, look: _Look, step: Step, *, actor: str, new_id: Callable[[], str]) -> None:
+    with database.write() as connection:
+        transition(
+            connection, look.experiment, step.to_state, stage=step.stage, actor=actor, inputs=look.inputs(step), now=look.at, new_id=new_id
+        )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ already happened is read from the champion's pointer, so nothing happens twice. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -27,6 +28,7 @@ class Mover:
         *,
         promote: Callable[[str], None] | None,
         rollback: Callable[[], None] | None,
+        ready: Callable[[str], AbstractContextManager[None]],
         now: Callable[[], datetime],
         new_id: Callable[[], str],
         actor: str,
@@ -34,6 +36,7 @@ class Mover:
         self._database = database
         self._promote = promote
         self._rollback = rollback
+        self._ready = ready
         self._now = now
         self._new_id = new_id
         self._actor = actor
@@ -65,11 +68,12 @@ class Mover:
         if serving not in (experiment.control_variant, experiment.candidate_variant):
             return Step(State.ROLLING_BACK, experiment.stage, "The champion was moved by hand while the candidate was being promoted.")
         if serving == experiment.control_variant:
-            if self._promote is not None:
-                self._promote(experiment.candidate_variant)
-            else:
-                with self._database.write() as connection:
-                    self._move(connection, experiment, expected_version=pointer.version if pointer is not None else 0)
+            with self._ready(experiment.candidate_variant):
+                if self._promote is not None:
+                    self._promote(experiment.candidate_variant)
+                else:
+                    with self._database.write() as connection:
+                        self._move(connection, experiment, expected_version=pointer.version if pointer is not None else 0)
         return Step(State.PROMOTED, experiment.stage, "The candidate is the champion.")
 
     def _move(self, connection: Connection, experiment: Experiment, *, expected_version: int) -> None:

@@ -13,7 +13,6 @@ from affinage.database.engine import Database
 from affinage.engines.protocols import Embedder
 from affinage.index.cache import VectorCache
 from affinage.index.stores.protocol import VectorStore
-from affinage.telemetry import Metrics
 
 EmbedderOf = Callable[[Mapping[str, Any]], Embedder]
 
@@ -35,6 +34,5 @@ class IndexClients:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     source_roots: tuple[Path, ...] = ()
-    metrics: Metrics | None = None
     progress: Callable[[str], None] = lambda _line: None
     reached: Callable[[str], None] = lambda _step: None

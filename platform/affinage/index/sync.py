@@ -36,7 +36,6 @@ from affinage.index.builds import (
     open_embedder,
 )
 from affinage.index.clients import IndexClients
-from affinage.index.gauges import set_source_gauges
 from affinage.index.leases import Lease, hold
 from affinage.index.reports import COMPLETE, FAILED, HELD, PARTIAL, SyncReport
 from affinage.index.revisions import Revision, delete_documents, purge, recover, write_revisions
@@ -308,9 +307,3 @@ class _Run:
                     started_at=self.started_at, ended_at=clients.now(), confirmed_deletes=self.confirm_deletes,
                 )
             )  # fmt: skip
-        if clients.metrics is None:
-            return
-        clients.metrics.index_sync_duration.labels(self.source).observe(report.seconds)
-        clients.metrics.index_embedded_chunks.labels(self.source).inc(report.chunks.embedded)
-        with clients.database.read() as connection:
-            set_source_gauges(connection, self.source, clients.metrics)

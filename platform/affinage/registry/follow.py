@@ -149,11 +149,13 @@ def sync_alias(
     base_of: Callable[[str, AdapterTask], Base],
     now: Callable[[], datetime],
     new_id: Callable[[], str],
+    then: Callable[[StoredVariant], None] | None = None,
 ) -> StoredVariant | None:
     """Take in the version that `alias` names, if it was set by hand since the last look.
 
     The variant is stored, not trusted: verification comes next. A version that was refused is looked at again only after
-    the alias was removed and set again. While a move of ours is on its way to MLflow nothing is taken in.
+    the alias was removed and set again, one that met a failure that may pass at the next look. While a move of ours is on
+    its way to MLflow nothing is taken in.
 
     Parameters
     ----------
@@ -164,6 +166,8 @@ def sync_alias(
     base_of
         The base of an engine's generator or embedder; raises for an engine without a base of ours, such as an address: who
         can write to the registry must not decide where questions go.
+    then
+        What follows from it; done before the version counts as seen, so a kill in between repeats it.
 
     Returns
     -------
@@ -183,6 +187,7 @@ def sync_alias(
     if last is _MOVING or last != before or version == last:
         return None
     stored = None
+    refusal: AffinageError | None = None
     try:
         if version is not None:
             with database.read() as connection:
@@ -190,15 +195,22 @@ def sync_alias(
             stored = known or _take_in(
                 database, registry, organisation=organisation, version=version, current=current, base_of=base_of, now=now()
             )
-    finally:
-        # Also a version that cannot be taken in counts as seen: it is not tried again at every look.
-        with database.write() as connection:
-            _saw(connection, assistant=assistant, alias=alias, version=version, now=now())
-            if alias == CANDIDATE:
-                what = f"set to version {version}" if version is not None else "removed"
-                values = {"move_id": new_id(), "assistant": assistant, "alias": alias, "variant_id": stored.variant_id if stored else None}
-                why = {"kind": "observed", "version": None, "actor": "registry", "reason": f"alias {what} in MLflow"}
-                connection.execute(insert(alias_move).values(**values, **why, created_at=now(), done_at=now()))
+            if then is not None:
+                then(stored)
+    except AffinageError as error:
+        if error.retryable:
+            raise
+        refusal = error
+    # Also a version that cannot be taken in counts as seen: it is not tried again at every look.
+    with database.write() as connection:
+        _saw(connection, assistant=assistant, alias=alias, version=version, now=now())
+        if alias == CANDIDATE:
+            what = f"set to version {version}" if version is not None else "removed"
+            values = {"move_id": new_id(), "assistant": assistant, "alias": alias, "variant_id": stored.variant_id if stored else None}
+            why = {"kind": "observed", "version": None, "actor": "registry", "reason": f"alias {what} in MLflow"}
+            connection.execute(insert(alias_move).values(**values, **why, created_at=now(), done_at=now()))
+    if refusal is not None:
+        raise refusal
     return stored
 
 

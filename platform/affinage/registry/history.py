@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from affinage.database.tables.registry import alias_move, gate_result
+from affinage.registry.moves import HELD
+from affinage.registry.names import CHAMPION
 
 
 def gate_results(connection: Connection, variant_id: str) -> list[dict[str, Any]]:
@@ -24,6 +26,14 @@ def gate_results(connection: Connection, variant_id: str) -> list[dict[str, Any]
         }
         for row in connection.execute(query)
     ]
+
+
+def held_because(connection: Connection, variant_id: str) -> str | None:
+    """Why the last attempt to make the variant champion came to nothing; None when it did, or nobody tried."""
+    of_variant = (alias_move.c.variant_id == variant_id) & (alias_move.c.alias == CHAMPION)
+    query = select(alias_move.c.kind, alias_move.c.reason).where(of_variant)
+    last = connection.execute(query.order_by(alias_move.c.created_at.desc(), alias_move.c.version.desc().nulls_last()).limit(1)).first()
+    return last.reason if last is not None and last.kind == HELD else None
 
 
 def moves_of(connection: Connection, assistant: str) -> list[dict[str, Any]]:

@@ -19,6 +19,8 @@ from affinage.errors import ConflictError, RefusedError, UnknownObjectError
 from affinage.registry.names import CANDIDATE, CHAMPION
 
 MoveKind = Literal["default", "promote", "override", "rollback"]
+HELD = "held"
+"""A move of the champion that did not take place, with its reason."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,13 @@ def move_champion(
     return Move(move_id, assistant, to, now_at.variant_id if now_at else None, version + 1)
 
 
-def rollback_champion(connection: Connection, *, assistant: str, actor: str, reason: str, now: datetime, new_id: Callable[[], str]) -> Move:
-    """Make the variant that served before the present one serve again; repeated, it goes further back.
+def rollback_target(connection: Connection, assistant: str) -> tuple[str, int]:
+    """The variant that served before the present one, and the pointer's version.
 
     Raises
     ------
     RefusedError
-        If nothing served before, or what did may not serve any more.
+        If nothing served before.
     """
     pointer = pointer_of(connection, assistant)
     if pointer is None or pointer.previous_variant_id is None:
@@ -110,17 +112,51 @@ def rollback_champion(connection: Connection, *, assistant: str, actor: str, rea
             reasons=["No variant served before the present one."],
             hint=f"`affinage adapter list --assistant {assistant}` shows what could be promoted instead.",
         )
+    return pointer.previous_variant_id, pointer.version
+
+
+def rollback_champion(
+    connection: Connection,
+    *,
+    assistant: str,
+    actor: str,
+    reason: str,
+    now: datetime,
+    new_id: Callable[[], str],
+    expected_version: int | None = None,
+) -> Move:
+    """Make the variant that served before the present one serve again; repeated, it goes further back.
+
+    Raises
+    ------
+    RefusedError
+        If nothing served before, or what did may not serve any more.
+    ConflictError
+        If the champion has moved since `expected_version`.
+    """
+    target, version = rollback_target(connection, assistant)
     return move_champion(
         connection,
         assistant=assistant,
-        to=pointer.previous_variant_id,
+        to=target,
         actor=actor,
         reason=reason,
         now=now,
         new_id=new_id,
         kind="rollback",
-        expected_version=pointer.version,
+        expected_version=version if expected_version is None else expected_version,
     )
+
+
+def record_held(connection: Connection, *, assistant: str, variant_id: str, reason: str, now: datetime, new_id: Callable[[], str]) -> None:
+    """Record why the champion did not move to `variant_id`; the same reason again is one record."""
+    of_variant = (alias_move.c.assistant == assistant) & (alias_move.c.alias == CHAMPION) & (alias_move.c.variant_id == variant_id)
+    query = select(alias_move.c.kind, alias_move.c.reason).where(of_variant).order_by(alias_move.c.created_at.desc()).limit(1)
+    last = connection.execute(query).first()
+    if last is None or (last.kind, last.reason) != (HELD, reason):
+        values = {"move_id": new_id(), "assistant": assistant, "alias": CHAMPION, "variant_id": variant_id, "kind": HELD, "version": None}
+        why = {"actor": "controller", "reason": reason, "created_at": now, "done_at": now}
+        connection.execute(insert(alias_move).values(**values, **why))
 
 
 def set_candidate(

@@ -6,6 +6,7 @@ An experiment's promotion moves the champion by `registry.moves` on its own evid
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def promote_by_hand(
     variant_id: str,
     verify: Callable[[StoredVariant], Path],
     release: Callable[[str], StoredVariant],
+    kept_ready: Callable[[StoredVariant], AbstractContextManager[None]],
     actor: str,
     reason: str,
     now: Callable[[], datetime],
@@ -34,6 +36,8 @@ def promote_by_hand(
         Files of the variant's adapter, fetched and verified.
     release
         The variant that can serve: an embedder's adapter gets its index first.
+    kept_ready
+        Entered for the move: raises unless everybody can be answered with the variant.
     actor, reason
         Who decided and why; both are kept with the move.
 
@@ -50,7 +54,7 @@ def promote_by_hand(
             with database.write() as connection:
                 countersign(connection, variant_id=variant_id, gate_id=f"override:{new_id()}", now=now())
     served = release(variant_id)
-    with database.write() as connection:
+    with kept_ready(served), database.write() as connection:
         return move_champion(
             connection,
             assistant=served.variant.assistant,

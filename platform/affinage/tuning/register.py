@@ -6,7 +6,7 @@ The last step of a training, and the only step for an adapter that was trained e
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ def register_files(
     UsageError
         If the folder is no PEFT folder with safetensors.
     """
-    parent = current_variant(database, spec, base_digest=base.digest if task == "generator" else None)
+    parent = current_variant(database, spec, base_digest_of=lambda: base.digest if task == "generator" else None)
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "adapter"
         digest = stage_adapter(folder, staged, base=base.name)
@@ -77,9 +77,15 @@ def register_files(
     return variant, made
 
 
-def current_variant(database: Database, spec: AssistantSpec, *, base_digest: str | None) -> Variant:
-    """What serves the assistant: its champion, or before the first move what its declaration says."""
+def current_variant(database: Database, spec: AssistantSpec, *, base_digest_of: Callable[[], str | None]) -> Variant:
+    """What serves the assistant: its champion, or before the first move what its declaration says.
+
+    Parameters
+    ----------
+    base_digest_of
+        Digest of the declared engine's base; asked only before the first move, for afterwards that engine may be gone.
+    """
     with database.read() as connection:
         champion = champion_of(connection, spec.name)
         generations = serving_generations(connection, spec.sources)
-    return champion or default_variant(spec, generations=generations, base_digest=base_digest)
+    return champion or default_variant(spec, generations=generations, base_digest=base_digest_of())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from affinage.answers.prompts import PromptArchive
+    from affinage.index.metrics import IndexMetrics
     from affinage.serving.answering import Answering
     from affinage.serving.controller import Controller
     from affinage.serving.sessions import Sessions
@@ -102,13 +103,17 @@ class Affinage(Adapters):
         from affinage.answers.answer import EXTRACTIVE
         from affinage.declarations.repository import list_assistants
         from affinage.engines.protocols import GenerationRequest, Message
+        from affinage.registry.variants import champion_of
 
         with self.database.read() as connection:
             declared = list_assistants(connection)
+            champions = {spec.name: champion_of(connection, spec.name) for spec in declared}
         if any(spec.sources for spec in declared):
             self._select("ready", [Excerpt("ready")])
             _ = self.searcher
-        for engine in sorted({spec.engine for spec in declared} - {EXTRACTIVE}):
+        # Of an assistant that has moved to another base, the declared engine may be gone.
+        serving = {(champions[spec.name] or spec).engine for spec in declared}
+        for engine in sorted(serving - {EXTRACTIVE}):
             # What runs elsewhere is ready or not by itself: the other assistants do not wait for it.
             if not engine.startswith(("http://", "https://")) and engine not in self.settings.generator_urls:
                 self.served_generator(engine).generate([GenerationRequest((Message("user", "ready"),), max_tokens=1)])
@@ -121,17 +126,23 @@ class Affinage(Adapters):
             Duty("moves", self.follow_moves),
             Duty("pods", self.warm_pods),
             Duty("champions", self.take_in_champions),
+            Duty("starts", self.resume_starts),
             Duty("candidates", self.start_due_experiments),
             Duty("experiments", self.look_at_experiments),
+            Duty("idle adapters", self.unload_idle),
             Duty("gauges", self.set_gauges),
         )
         return Controller(self.database, duties, metrics=self.metrics, now=self.now)
 
     def set_gauges(self) -> None:
-        """Bring the gauges of this process to what the record of truth says."""
-        from affinage.index.gauges import set_index_gauges
+        """Bring the metrics of this process to what the record of truth says."""
+        self._index_metrics.refresh()
 
-        set_index_gauges(self.database, self.metrics)
+    @cached_property
+    def _index_metrics(self) -> IndexMetrics:
+        from affinage.index.metrics import IndexMetrics
+
+        return IndexMetrics(self.database, self.metrics)
 
     def release_models(self) -> None:
         """Give back the memory of loaded models; they are loaded again when they are needed."""

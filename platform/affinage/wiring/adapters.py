@@ -1,17 +1,17 @@
-"""The life of an adapter: trained or brought in, judged, released, promoted, loaded."""
+"""The life of an adapter: trained or brought in, judged, released, promoted, rolled back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from affinage.engines.protocols import Generator
-from affinage.errors import AffinageError, RefusedError
-from affinage.wiring.indexing import Indexing
+from affinage.wiring.residency import Residency, for_each
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from affinage.answers.variant import Variant
     from affinage.declarations.model import AssistantSpec
     from affinage.experiments.operate import Evaluation as Look
@@ -21,80 +21,16 @@ if TYPE_CHECKING:
     from affinage.tuning.evaluate import Evaluation
     from affinage.tuning.run import TrainedAdapter
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Adapters(Indexing):
+class Adapters(Residency):
     """Operations on variants and their adapters."""
 
     @cached_property
     def _replies(self) -> dict[tuple[str | int | None, ...], list[str]]:
         """Replies of the control to held-out rows: the same for each candidate that it is compared with."""
         return {}
-
-    def load_adapter(self, generator: Generator, variant: Variant) -> None:
-        """Bring the variant's adapter onto `generator`, verified, countersigned and proved; quick when it is there.
-
-        Of a pool one pod is enough: who answers a question does not wait for the others, which `warm_pods` sees to.
-        """
-        from affinage.engines.pool import GeneratorPool
-
-        if variant.adapter is None or variant.adapter in generator.adapters():
-            return
-        if isinstance(generator, GeneratorPool) and generator.serves(variant.adapter):
-            return
-        self._bring(generator, variant)
-
-    def warm_pods(self) -> list[str]:
-        """Bring the adapters of all variants that users meet onto every pod that lacks them; returns those that were brought."""
-        from affinage.experiments.served import served_variants
-        from affinage.registry.variants import stored_variant
-
-        with self.database.read() as connection:
-            served = [stored_variant(connection, variant_id) for variant_id in served_variants(connection)]
-        return _for_each(served, self._onto_pods)
-
-    def _onto_pods(self, stored: StoredVariant) -> str | None:
-        """Bring a variant's adapter to the pods of its engine; None when there is nothing to do, also for engines without pods."""
-        from affinage.engines.remote_embedder import RemoteEmbedder
-
-        adapter, engine = stored.variant.adapter, stored.variant.engine
-        if adapter is None:
-            return None
-        if stored.adapter_task == "embedder":
-            embedder = self.embedder({"name": "package:minilm", "adapter": adapter}) if self.settings.embedder_url else None
-            if isinstance(embedder, RemoteEmbedder) and embedder.send_adapter():
-                return adapter
-        elif engine in self.settings.generator_urls:
-            generator = self.served_generator(engine)
-            if adapter not in generator.adapters():
-                self._bring(generator, stored.variant)
-                return adapter
-        return None
-
-    def _bring(self, generator: Generator, variant: Variant) -> None:
-        from affinage.registry.variants import stored_variant
-        from affinage.residency.load import make_ready
-
-        with self.database.read() as connection:
-            stored = stored_variant(connection, variant.variant_id)
-        try:
-            ready = make_ready(
-                database=self.database,
-                blobs=self.blobs,
-                registry=self.registry,
-                generator=generator,
-                stored=stored,
-                adapters=self.settings.home / "adapters",
-                base=self._base_of(stored),
-                now=self.now,
-            )
-        except RefusedError:
-            self.metrics.adapter_verify_failures.inc()
-            raise
-        self.metrics.adapter_load_seconds.observe(ready.seconds)
-        self.metrics.adapter_ready.labels(adapter=ready.adapter).set(1)
 
     def train_adapter(
         self,
@@ -197,29 +133,31 @@ class Adapters(Indexing):
         from affinage.registry.names import CHAMPION
 
         def follow(spec: AssistantSpec) -> Move | None:
-            taken = self._take_in(spec, CHAMPION)
-            if taken is None:
-                return None
-            reason = f"The alias champion was set to version {taken.model_version} in MLflow."
-            return self.promote_variant(taken.variant_id, actor="registry", reason=reason)
+            moves: list[Move] = []
+
+            def promote(taken: StoredVariant) -> None:
+                reason = f"The alias champion was set to version {taken.model_version} in MLflow."
+                moves.append(self.promote_variant(taken.variant_id, actor="registry", reason=reason))
+
+            self._take_in(spec, CHAMPION, then=promote)
+            return moves[0] if moves else None
 
         return self._for_each_assistant(follow)
 
-    def _take_in(self, spec: AssistantSpec, alias: str) -> StoredVariant | None:
-        from affinage.answers.answer import EXTRACTIVE
+    def _take_in(self, spec: AssistantSpec, alias: str, *, then: Callable[[StoredVariant], None] | None = None) -> StoredVariant | None:
         from affinage.registry.follow import sync_alias
         from affinage.tuning.register import current_variant
 
         if self.settings.registry_url is None and not (self.settings.home / "mlflow.db").exists():
             return None  # nobody has registered anything; looking would make the registry
-        digest = None if spec.engine == EXTRACTIVE else self.base_digest(spec.engine)
         return sync_alias(
             self.database,
             self.registry,
             alias=alias,
             organisation=spec.organisation,
-            current=current_variant(self.database, spec, base_digest=digest),
+            current=current_variant(self.database, spec, base_digest_of=lambda: self.base_digest(spec.engine)),
             base_of=self._base_for,
+            then=then,
             now=self.now,
             new_id=self.new_id,
         )
@@ -228,7 +166,7 @@ class Adapters(Indexing):
         """Put each candidate before users that passed the gate and waits for its turn."""
         from affinage.declarations.repository import get_assistant
         from affinage.experiments.due import due_candidates
-        from affinage.experiments.operate import start_experiment
+        from affinage.experiments.start import PATIENCE, start_experiment
 
         def start(due: tuple[str, str]) -> Experiment:
             assistant, candidate = due
@@ -241,35 +179,57 @@ class Adapters(Indexing):
                 rollout=rollout,
                 now=self.now,
                 new_id=self.new_id,
-                warm=self._warm_variant,
+                warm=self.warm_variant,
+                patience=PATIENCE,
             )
 
         with self.database.read() as connection:
             waiting = due_candidates(connection)
-        return _for_each(waiting, start)
+        return for_each(waiting, start)
 
-    def look_at_experiments(self) -> list[Look]:
-        """Look at the evidence of every experiment that has not ended, and do what follows from it."""
-        from affinage.experiments.operate import evaluate_experiment
+    def resume_starts(self) -> list[Experiment]:
+        """Go on with every start of an experiment whose process is gone."""
         from affinage.experiments.repository import list_experiments
+        from affinage.experiments.start import resume_start
 
-        def look(experiment: Experiment) -> Look:
-            return evaluate_experiment(
-                self.database, experiment_id=experiment.experiment_id, now=self.now, new_id=self.new_id, metrics=self.metrics
+        def resume(experiment: Experiment) -> Experiment | None:
+            return resume_start(
+                self.database, experiment_id=experiment.experiment_id, warm=self.warm_variant, now=self.now, new_id=self.new_id
             )
 
         with self.database.read() as connection:
             live = list_experiments(connection, live=True)
-        looks = _for_each(live, look)
+        return for_each(live, resume)
+
+    def look_at_experiments(self) -> list[Look]:
+        """Look at the evidence of every experiment that has not ended, and do what follows from it."""
+        from affinage.experiments.repository import list_experiments
+
+        with self.database.read() as connection:
+            live = [experiment.experiment_id for experiment in list_experiments(connection, live=True)]
+        looks = for_each(live, self.look_at_experiment)
         self.follow_moves()
         return looks
+
+    def look_at_experiment(self, experiment_id: str, *, actor: str = "controller") -> Look:
+        """Look at the evidence of one experiment, and do what follows; its candidate becomes champion once every pod has it."""
+        from affinage.experiments.operate import evaluate_experiment
+        from affinage.registry.variants import stored_variant
+
+        def ready(variant_id: str) -> AbstractContextManager[None]:
+            with self.database.read() as connection:
+                return self.kept_ready(stored_variant(connection, variant_id))
+
+        return evaluate_experiment(
+            self.database, experiment_id=experiment_id, now=self.now, new_id=self.new_id, ready=ready, metrics=self.metrics, actor=actor
+        )
 
     def _for_each_assistant(self, look: Callable[[AssistantSpec], T | None]) -> list[T]:
         from affinage.declarations.repository import list_assistants
 
         with self.database.read() as connection:
             declared = list_assistants(connection)
-        return _for_each(declared, look)
+        return for_each(declared, look)
 
     def release_variant(self, variant_id: str) -> StoredVariant:
         """The variant that can serve: an embedder's adapter gets index generations with its vectors first."""
@@ -293,7 +253,8 @@ class Adapters(Indexing):
             database=self.database,
             variant_id=variant_id,
             verify=self.verified_folder,
-            release=self._release_warm,
+            release=self._release,
+            kept_ready=self.kept_ready,
             actor=actor,
             reason=reason,
             now=self.now,
@@ -302,38 +263,32 @@ class Adapters(Indexing):
         self.follow_moves()
         return move
 
-    def _warm_variant(self, variant_id: str) -> None:
+    def _release(self, variant_id: str) -> StoredVariant:
         from affinage.registry.variants import stored_variant
 
         with self.database.read() as connection:
             stored = stored_variant(connection, variant_id)
-        self._onto_pods(stored)
+        if stored.adapter_task == "embedder":
+            self.warm_variant(variant_id)  # an index generation is built with the embedder's pods
+        return self.release_variant(variant_id)
 
-    def _release_warm(self, variant_id: str) -> StoredVariant:
-        """The variant that can serve, with its adapter on every pod: nobody waits for it, and nobody is refused."""
-        self._warm_variant(variant_id)  # an index generation is built with the embedder's pods
-        served = self.release_variant(variant_id)
-        self._onto_pods(served)
-        return served
+    def rollback_variant(self, assistant: str, *, actor: str, reason: str) -> Move:
+        """Make the variant that served before the present one serve again, once every pod has what it needs."""
+        from affinage.registry.moves import rollback_champion, rollback_target
+        from affinage.registry.variants import stored_variant
+
+        with self.database.read() as connection:
+            target, version = rollback_target(connection, assistant)
+            stored = stored_variant(connection, target)
+        with self.kept_ready(stored), self.database.write() as connection:
+            move = rollback_champion(
+                connection, assistant=assistant, actor=actor, reason=reason, now=self.now(), new_id=self.new_id, expected_version=version
+            )
+        self.follow_moves()
+        return move
 
     def follow_moves(self) -> int:
         """Bring MLflow's aliases to where our recorded moves put them."""
         from affinage.registry.follow import finish_moves
 
         return finish_moves(self.database, self.registry, now=self.now)
-
-
-def _for_each(things: Iterable[S], do: Callable[[S], T | None]) -> list[T]:
-    """What `do` gives, without None; the first failure is raised when every thing has had its turn."""
-    given: list[T] = []
-    failures: list[AffinageError] = []
-    for thing in things:
-        try:
-            one = do(thing)
-        except AffinageError as error:
-            failures.append(error)
-            continue
-        given += [one] if one is not None else []
-    if failures:
-        raise failures[0]
-    return given

@@ -59,7 +59,6 @@ class Indexing(Models):
             now=self.now,
             new_id=self.new_id,
             source_roots=self.settings.source_roots,
-            metrics=self.metrics,
             progress=progress,
         )
 

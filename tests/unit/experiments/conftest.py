@@ -16,9 +16,9 @@ from affinage.database.engine import Database
 from affinage.database.tables.answers import answer
 from affinage.database.tables.feedback import feedback
 from affinage.declarations.model import RolloutSpec
-from affinage.experiments.operate import start_experiment
 from affinage.experiments.repository import Experiment
 from affinage.experiments.routing import Assignment, assign, earlier_arms, load_routing, record_exposure
+from affinage.experiments.start import start_experiment
 from affinage.registry.countersign import countersign
 from affinage.registry.moves import move_champion
 from affinage.registry.variants import save_variant

@@ -11,8 +11,9 @@ from affinage.database.tables.registry import alias_move, serving_pointer
 from affinage.declarations.model import RolloutSpec
 from affinage.errors import ConflictError, RefusedError, UnknownObjectError, UsageError
 from affinage.experiments import operate, promotion
-from affinage.experiments.operate import evaluate_experiment, start_experiment, stop_experiment
+from affinage.experiments.operate import evaluate_experiment, stop_experiment
 from affinage.experiments.repository import find_live, get_experiment, list_decisions, transition
+from affinage.experiments.start import start_experiment
 from affinage.experiments.states import State
 from affinage.experiments.status import experiment_status, lines_of
 from affinage.registry.moves import move_champion, pointer_of

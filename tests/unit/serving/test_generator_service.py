@@ -20,68 +20,17 @@ from starlette.testclient import TestClient
 from affinage.engines.adapter_archive import write_archive
 from affinage.engines.protocols import Generation, GenerationRequest, Message
 from affinage.engines.vllm import VllmGenerator
-from affinage.errors import DependencyError, UnknownObjectError, UsageError
+from affinage.errors import DependencyError, UnknownObjectError
 from affinage.serving import generator, shelf
 from affinage.serving.batching import Batcher
 from affinage.serving.generator import GeneratorService
 from affinage.telemetry import EngineMetrics
 from tests.support.adapters import HIDDEN, MODULES, write_adapter, write_base
+from tests.support.generators import Echo
 from tests.support.tiny_llama import write_tokenizer
 from tests.support.vllm_double import CAUSE, write_double
 
 ADAPTER = "guichet@11111111"
-
-
-class Echo:
-    """Says the last message in capitals, after the adapter's name."""
-
-    base = "tiny"
-    parallel = 1
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.loaded: set[str] = set()
-        self.batches: list[int] = []
-        self.open = threading.Event()
-        self.open.set()
-        self.fault: Exception | None = None
-
-    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        self.open.wait(10)
-        self.batches.append(len(requests))
-        for request in requests:
-            if "too long" in request.messages[-1].content:
-                raise UsageError("It does not fit.")
-        return [self._say(request) for request in requests]
-
-    def _say(self, request: GenerationRequest) -> Generation:
-        text = (f"{request.adapter}: " if request.adapter else "") + request.messages[-1].content.upper()
-        return Generation(text, 3, len(text.split()), "stop")
-
-    def stream(self, request: GenerationRequest) -> Iterator[str]:
-        said = self._say(request)
-        if "too long" in request.messages[-1].content:
-            raise UsageError("It does not fit.")
-        for i, character in enumerate(said.text):
-            if i == 3 and self.fault is not None:
-                raise self.fault
-            yield character
-        return said
-
-    def log_probabilities(self, messages: Sequence[Message], target: str, *, adapter: str | None = None) -> list[float]:
-        return [-0.1 - (adapter is None)] * len(target.split())
-
-    def load_adapter(self, name: str, folder: Path) -> None:
-        assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-        if self.fault is not None:
-            raise self.fault
-        self.loaded.add(name)
-
-    def unload_adapter(self, name: str) -> None:
-        self.loaded.discard(name)
-
-    def adapters(self) -> list[str]:
-        return sorted(self.loaded)
 
 
 @pytest.fixture

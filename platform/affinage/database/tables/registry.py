@@ -92,7 +92,7 @@ alias_move = Table(
     Column("alias", String, nullable=False),
     # None: the alias is removed.
     Column("variant_id", String),
-    # default | promote | override | rollback | candidate | observed
+    # default | promote | override | rollback | candidate | observed | held
     Column("kind", String, nullable=False),
     # serving_pointer.version after the move; None for an alias that serves nobody.
     Column("version", BigInteger),

@@ -12,7 +12,8 @@ from affinage.demo.declarations import APPELS
 from affinage.demo.people import Judgement, rate_extraction
 from affinage.demo.steps.people import ask_calls, read_json, store_judgements
 from affinage.demo.tour import SEED, Tour
-from affinage.experiments.operate import evaluate_experiment, start_experiment
+from affinage.experiments.operate import evaluate_experiment
+from affinage.experiments.start import start_experiment
 from affinage.experiments.states import State
 from affinage.experiments.status import experiment_status
 from affinage.lineage.explain import explain as explain_answer
