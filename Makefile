@@ -22,7 +22,7 @@ WEAVIATE := $(call go_program,weaviate,weaviate-server)
 GO_PROGRAMS := $(KUBERNETES) $(KWOK) $(COREDNS) $(PAUSE) $(WEAVIATE)
 ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
-.PHONY: help setup browser check test cluster-bin images test-cluster demo lock clean
+.PHONY: help setup browser check test cluster-bin cluster-packages cluster-images images test-cluster demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -51,10 +51,12 @@ check: setup ## Style, types and the direction of imports.
 test: setup browser ## All tests but those of `test-cluster`.
 	$(BIN)/pytest -m "not cluster"
 
-cluster-bin: $(GO_PROGRAMS) ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
-	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! { command -v promtool && command -v containerd && command -v nft && command -v buildah; } > /dev/null; then \
+cluster-bin: $(GO_PROGRAMS) cluster-packages ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
+
+cluster-packages:
+	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! (for one in promtool containerd nft buildah skopeo; do command -v $$one || exit 1; done) > /dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
-			prometheus containerd runc containernetworking-plugins nftables iproute2 procps buildah > /dev/null; \
+			prometheus containerd runc containernetworking-plugins nftables iproute2 procps buildah skopeo > /dev/null; \
 	fi
 	@if command -v apt-get > /dev/null && [ ! -e $(ROOTFS) ]; then $(MAKE) --no-print-directory $(ROOTFS); fi
 
@@ -92,10 +94,14 @@ $(PAUSE): PACKAGE := .
 $(WEAVIATE): MODULE := weaviate
 $(WEAVIATE): PACKAGE := github.com/weaviate/weaviate/cmd/weaviate-server
 
-empty :=
-test-cluster: export CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
-test-cluster: setup cluster-bin ## What needs the servers of a cluster; as root also what needs a real node.
+# Building images is reading and writing for the most part: it goes beside the compiler.
+cluster-images: setup cluster-packages
 	@if command -v buildah > /dev/null; then $(BIN)/python -m tests.cluster.images; fi
+
+empty :=
+test-cluster cluster-images: export CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
+test-cluster: setup ## What needs the servers of a cluster; as root also what needs a real node.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target cluster-images cluster-bin
 	$(BIN)/pytest -m "cluster and not node"
 	tests/cluster/node.sh $(BIN)/pytest -m node
 

@@ -88,12 +88,13 @@ def install(lock: str, *options: str) -> None:
     file.write_text(lock, encoding="utf-8")
     source = ["--no-index", "--find-links", str(WHEELS)] if WHEELS.is_dir() else []
     pip("install", "--no-deps", "--no-compile", "--only-binary", ":all:", *source, *options, "--requirement", str(file))
+    file.unlink()
 
 
 def pip(*arguments: str, tools: Path | None = None) -> None:
     """Run pip for the installed interpreter."""
     command = [sys.executable, "-m", "pip", "--python", str(INSTALLED / "bin" / "python")]
-    environment = {**os.environ, **({"PYTHONPATH": str(tools)} if tools else {})}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **({"PYTHONPATH": str(tools)} if tools else {})}
     options = ["--quiet", "--no-cache-dir", "--disable-pip-version-check"]
     subprocess.run([*command, arguments[0], *options, *arguments[1:]], check=True, env=environment)  # noqa: S603  from this file only
 
