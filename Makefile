@@ -15,14 +15,12 @@ export DO_NOT_TRACK := 1
 GO_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/affinage/cluster
 go_program = $(GO_CACHE)/$(1)-$(shell cat $(sort $(wildcard tests/cluster/$(1)/go.* tests/cluster/$(1)/*.go)) | sha256sum | cut -c1-16)/$(2)
 KUBERNETES := $(call go_program,bin,kubernetes)
-KWOK := $(call go_program,kwok,kwok)
-COREDNS := $(call go_program,coredns,coredns)
 PAUSE := $(call go_program,pause,pause)
 WEAVIATE := $(call go_program,weaviate,weaviate-server)
-GO_PROGRAMS := $(KUBERNETES) $(KWOK) $(COREDNS) $(PAUSE) $(WEAVIATE)
+GO_PROGRAMS := $(KUBERNETES) $(PAUSE) $(WEAVIATE)
 ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
-.PHONY: help setup browser check test cluster-bin images test-cluster test-vllm demo lock clean
+.PHONY: help setup browser check test cluster-bin cluster-packages cluster-images images test-cluster test-vllm demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -53,10 +51,12 @@ check: setup ## Style, types, the direction of imports, the chart's lint, and Te
 test: setup browser ## All tests but those of `test-cluster` and `test-vllm`.
 	$(BIN)/pytest -m "not cluster and not vllm"
 
-cluster-bin: $(GO_PROGRAMS) ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
-	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! { command -v promtool && command -v containerd && command -v nft && command -v buildah; } > /dev/null; then \
+cluster-bin: $(GO_PROGRAMS) cluster-packages ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
+
+cluster-packages:
+	@if command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && ! (for one in promtool containerd nft buildah skopeo; do command -v $$one || exit 1; done) > /dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
-			prometheus containerd runc containernetworking-plugins nftables iproute2 procps buildah > /dev/null; \
+			prometheus containerd runc containernetworking-plugins nftables iproute2 procps buildah skopeo > /dev/null; \
 	fi
 	@if command -v apt-get > /dev/null && [ ! -e $(ROOTFS) ]; then $(MAKE) --no-print-directory $(ROOTFS); fi
 
@@ -69,35 +69,35 @@ $(ROOTFS):
 	rm -r $(@D).part
 	mv $@.part $@
 
-# Go compiles anew for another CGO_ENABLED or -trimpath: all programs use the same.
+# Go compiles anew for another CGO_ENABLED or -trimpath: all programs use the same. GOGC spares a tenth of the compiler's time.
 $(GO_PROGRAMS):
 	@command -v go > /dev/null || { \
 		echo "Go $$(sed -n 's/^go //p' tests/cluster/$(MODULE)/go.mod) or later is needed to build $(@F)." >&2; exit 1; }
 	mkdir -p $(@D)
-	cd tests/cluster/$(MODULE) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w $(LINK)" -o $@.part $(PACKAGE)
+	cd tests/cluster/$(MODULE) && GOGC=400 CGO_ENABLED=0 go build -trimpath -ldflags "-s -w $(LINK)" -o $@.part $(PACKAGE)
 	$(foreach server,$(SERVERS),ln -sf $(@F) $(@D)/$(server);)
 	mv $@.part $@
 
 $(KUBERNETES): MODULE := bin
 $(KUBERNETES): PACKAGE := .
-$(KUBERNETES): SERVERS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
+$(KUBERNETES): SERVERS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns kwok
 # Without a version, Helm and the kubelet see v0.0.0.
 KUBERNETES_VERSION := $(shell sed -n 's/^\tk8s.io\/kubernetes //p' tests/cluster/bin/go.mod)
 $(KUBERNETES): LINK := -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION) \
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))
-$(KWOK): MODULE := kwok
-$(KWOK): PACKAGE := sigs.k8s.io/kwok/cmd/kwok
-$(COREDNS): MODULE := coredns
-$(COREDNS): PACKAGE := github.com/coredns/coredns
 $(PAUSE): MODULE := pause
 $(PAUSE): PACKAGE := .
 $(WEAVIATE): MODULE := weaviate
 $(WEAVIATE): PACKAGE := github.com/weaviate/weaviate/cmd/weaviate-server
 
-empty :=
-test-cluster: export CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
-test-cluster: setup cluster-bin ## What needs the servers of a cluster; as root also what needs a real node.
+# Building images is reading and writing for the most part: it goes beside the compiler.
+cluster-images: setup cluster-packages
 	@if command -v buildah > /dev/null; then $(BIN)/python -m tests.cluster.images; fi
+
+empty :=
+test-cluster cluster-images: export CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
+test-cluster: setup ## What needs the servers of a cluster; as root also what needs a real node.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target cluster-images cluster-bin
 	$(BIN)/pytest -m "cluster and not node"
 	tests/cluster/node.sh $(BIN)/pytest -m node
 

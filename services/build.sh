@@ -2,7 +2,8 @@
 # Build the images with buildah, which needs no daemon: services/build.sh [gateway|embedder|generator|worker|generator-vllm ...] [-- buildah's flags].
 #
 # They are named affinage/NAME:VERSION in the storage below IMAGES. WHEELS names a folder of wheels to build from without the Internet;
-# ARCHIVES names a folder that gets each image as a file, NAME.tar; `--base ARCHIVE NAME` makes a base image known instead of building.
+# ARCHIVES names a folder that gets each image as a file, NAME.tar; LAYOUTS names one that gets each as an OCI layout, NAME/,
+# by skopeo, which does not write layers again that lie there; `--base ARCHIVE NAME` makes a base image known instead of building.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,8 @@ IMAGES="${IMAGES:-${XDG_CACHE_HOME:-$HOME/.cache}/affinage/images}"
 version="$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
 
 export BUILDAH_ISOLATION="${BUILDAH_ISOLATION:-chroot}"
-storage=(--root "$IMAGES/storage" --runroot "${XDG_RUNTIME_DIR:-/tmp}/affinage-images-$(id -u)")
+running="${XDG_RUNTIME_DIR:-/tmp}/affinage-images-$(id -u)"
+storage=(--root "$IMAGES/storage" --runroot "$running")
 # Where the kernel or the file system has no overlay, each layer is a copy.
 if [ -z "${STORAGE_DRIVER:-}" ]; then
   STORAGE_DRIVER=overlay
@@ -35,5 +37,8 @@ for name in "${names[@]}"; do
   [ "$name" != generator-vllm ] || file=services/generator/Containerfile.vllm
   buildah "${storage[@]}" bud --quiet --layers --format docker --file "$file" --tag "affinage/$name:$version" "$@" . > /dev/null
   [ -z "${ARCHIVES:-}" ] || buildah "${storage[@]}" push --quiet "affinage/$name:$version" "docker-archive:$ARCHIVES/$name.tar:affinage/$name:$version"
+  # buildah would compress.
+  [ -z "${LAYOUTS:-}" ] || skopeo copy --quiet --dest-oci-accept-uncompressed-layers \
+    "containers-storage:[$STORAGE_DRIVER@$IMAGES/storage+$running]localhost/affinage/$name:$version" "oci:$LAYOUTS/$name" > /dev/null
   echo "affinage/$name:$version"
 done

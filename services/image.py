@@ -89,12 +89,13 @@ def install(lock: str, *options: str, into: Path = INSTALLED) -> None:
     file.write_text(lock, encoding="utf-8")
     source = ["--no-index", "--find-links", str(WHEELS)] if WHEELS.is_dir() else []
     pip("install", "--no-deps", "--no-compile", "--only-binary", ":all:", *source, *options, "--requirement", str(file), into=into)
+    file.unlink()
 
 
 def pip(*arguments: str, tools: Path | None = None, into: Path = INSTALLED) -> None:
     """Run pip for the interpreter of an environment."""
     command = [sys.executable, "-m", "pip", "--python", str(into / "bin" / "python")]
-    environment = {**os.environ, **({"PYTHONPATH": str(tools)} if tools else {})}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **({"PYTHONPATH": str(tools)} if tools else {})}
     options = ["--quiet", "--no-cache-dir", "--disable-pip-version-check"]
     subprocess.run([*command, arguments[0], *options, *arguments[1:]], check=True, env=environment)  # noqa: S603  from this file only
 

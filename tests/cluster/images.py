@@ -1,7 +1,7 @@
 """The project's images, built from services/*/Containerfile and flows/Containerfile without a registry, a daemon or the Internet.
 
 `python -m tests.cluster.images` fetches the locked wheels and builds; `make test-cluster` calls it before the tests enter the namespaces
-of a node. What has not changed is not built again: the archives are in the cache, by a hash of everything they are made from.
+of a node. What has not changed is not built again: the images are in the cache, by a hash of everything they are made from.
 
 The base image is Debian's Python (`rootfs.tar`) with the pip of this environment, under the name of the public one.
 """
@@ -9,18 +9,19 @@ The base image is Debian's Python (`rootfs.tar`) with the pip of this environmen
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version as version_of
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from tests.cluster.image import write_image, write_layer
 from tests.support.programs import required
@@ -31,18 +32,18 @@ LOCKS = {"gateway": "gateway", "embedder": "embedder", "generator": "embedder", 
 """The lock of each image that is built here; torch and what hangs on it, gigabytes, reach the pods from `packages`."""
 BASE = "localhost/python:3.11-slim"
 KEPT = 3
-# Archives of an image, for as many branches.
+# Builds of an image, for as many branches.
 
 
 def archive(name: str) -> Path:
-    """The archive of an image, built now unless it is there; its name in it is `affinage/NAME:VERSION`."""
-    file = CACHE / f"{name}-{_digest(name)}.tar"
-    if not file.exists():
-        _build(name, file)
-        before = sorted(CACHE.glob(f"{name}-*.tar"), key=lambda one: one.stat().st_mtime)
+    """The image as an OCI layout (a folder), built now unless it is there; its name is `affinage/NAME:VERSION`."""
+    layout = CACHE / f"{name}-{_digest(name)}"
+    if not layout.exists():
+        _build(name, layout)
+        before = sorted(CACHE.glob(f"{name}-*/"), key=lambda one: one.stat().st_mtime)
         for old in before[:-KEPT]:
-            old.unlink()
-    return file
+            shutil.rmtree(old)
+    return layout
 
 
 def packages() -> Path:
@@ -57,54 +58,49 @@ def packages() -> Path:
         # Python cannot write beside the modules of a volume that is read-only, and would compile them at each start.
         uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--compile-bytecode"]
         _run([*uv, "--target", part, "--requirement", lock], dict(os.environ))
+        for old in CACHE.glob("packages-*/"):
+            if old != part:
+                shutil.rmtree(old)
         part.rename(folder)
     return folder
 
 
 def files(image: Path) -> Iterator[tuple[str, int]]:
-    """Path and size of every file in the layers of an archive, those that a higher layer hides included."""
-    with tarfile.open(image) as opened:
-        for layer in _layers(opened):
-            with tarfile.open(fileobj=opened.extractfile(layer)) as inside:
-                for member in inside:
-                    if member.isfile():
-                        yield member.name, member.size
+    """Path and size of every file in the layers of an image, those that a higher layer hides included."""
+    for layer in _layers(image):
+        with tarfile.open(layer) as inside:
+            for member in inside:
+                if member.isfile():
+                    yield member.name, member.size
 
 
 def layers_bytes(image: Path) -> int:
     """Size of the layers as they are unpacked from a registry: tar files, not compressed."""
-    with tarfile.open(image) as opened:
-        return sum(opened.getmember(layer).size for layer in _layers(opened))
+    return sum(layer.stat().st_size for layer in _layers(image))
 
 
 def configuration(image: Path) -> dict[str, object]:
     """User, command and environment of the image."""
-    with tarfile.open(image) as opened:
-        config: dict[str, dict[str, object]] = _json(opened, _manifest(opened)["Config"])
-    return config["config"]
+    config: dict[str, object] = _json(_blob(image, _manifest(image)["config"]))["config"]
+    return config
 
 
-def _manifest(opened: tarfile.TarFile) -> dict[str, object]:
-    (found,) = _json(opened, "manifest.json")
+def _manifest(image: Path) -> dict[str, Any]:
+    (entry,) = _json(image / "index.json")["manifests"]
+    return _json(_blob(image, entry))
+
+
+def _layers(image: Path) -> list[Path]:
+    return [_blob(image, layer) for layer in _manifest(image)["layers"]]
+
+
+def _blob(image: Path, described: Mapping[str, Any]) -> Path:
+    return image / "blobs" / str(described["digest"]).replace(":", "/")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
-
-
-def _layers(opened: tarfile.TarFile) -> list[str]:
-    names = _manifest(opened)["Layers"]
-    assert isinstance(names, list)
-    return [_target(opened, name) for name in names]
-
-
-def _target(opened: tarfile.TarFile, name: str) -> str:
-    """A layer that occurs twice is a link."""
-    member = opened.getmember(name)
-    return os.path.normpath(Path(name).parent / member.linkname) if member.issym() else name
-
-
-def _json(opened: tarfile.TarFile, name: object) -> object:
-    import json
-
-    return json.load(opened.extractfile(str(name)))
 
 
 def _sources(name: str) -> list[Path]:
@@ -123,17 +119,40 @@ def _digest(name: str) -> str:
     return found.hexdigest()[:16]
 
 
-def _build(name: str, file: Path) -> None:
-    required("buildah")
+def _build(name: str, layout: Path) -> None:
+    for tool in ("buildah", "skopeo"):
+        required(tool)
     wheels = CACHE / "wheels"
     _fetch(ROOT / "requirements" / f"{LOCKS[name]}.txt", wheels)
     _fetch(_build_tools(), wheels)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         _base(Path(folder))
-        environment = {**os.environ, "IMAGES": str(CACHE), "WHEELS": str(wheels), "ARCHIVES": folder}
+        environment = {**os.environ, "IMAGES": str(CACHE), "WHEELS": str(wheels), "LAYOUTS": folder}
         flags = ["--pull-never", f"--build-arg=BASE={BASE}", *([f"--build-arg=LOCK={LOCKS[name]}"] if LOCKS[name] != name else [])]
-        _run([ROOT / "services" / "build.sh", name, "--", *flags], environment)
-        (Path(folder) / f"{name}.tar").rename(file)
+        made = Path(folder) / name
+        _link_known_blobs(made)
+        _finish(made, _run([ROOT / "services" / "build.sh", name, "--", *flags], environment).strip())
+        made.rename(layout)
+
+
+def _link_known_blobs(layout: Path) -> None:
+    """Layers that any image here has are not written again: after a change of the project, a few MB are."""
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    for known in CACHE.glob("*/blobs/sha256/*"):
+        if not (blobs / known.name).exists():
+            (blobs / known.name).hardlink_to(known)
+
+
+def _finish(layout: Path, tag: str) -> None:
+    """Give the image the name that a node knows it by, and remove the blobs that it does not have."""
+    index = _json(layout / "index.json")
+    (entry,) = index["manifests"]
+    entry["annotations"] = {"io.containerd.image.name": f"docker.io/{tag}"}
+    (layout / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    kept = {_blob(layout, described) for described in (entry, _manifest(layout)["config"])} | {*_layers(layout)}
+    for blob in set((layout / "blobs" / "sha256").iterdir()) - kept:
+        blob.unlink()
 
 
 def _fetch(lock: Path, wheels: Path) -> None:
@@ -191,9 +210,10 @@ def _base(folder: Path) -> None:
     _run([ROOT / "services" / "build.sh", "--base", image, BASE], {**os.environ, "IMAGES": str(CACHE)})
 
 
-def _run(command: list[str | Path], environment: dict[str, str]) -> None:
+def _run(command: list[str | Path], environment: dict[str, str]) -> str:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
     assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 from kubernetes import client
 
-from tests.cluster.plane import LOOPBACK, Plane
-from tests.support.programs import Server, free_ports, required, started, wait_for
+from tests.cluster.plane import Plane
+from tests.support.programs import Server, required, started, wait_for
 
 STAGES = Path(__file__).with_name("stages.yaml")
 LABEL = {"type": "kwok"}
@@ -28,14 +28,12 @@ READY_SECONDS = 60
 @contextmanager
 def kwok(plane: Plane) -> Iterator[Server]:
     """Play every node that is labelled `type=kwok`, and its pods."""
-    (port,) = free_ports(1)
     command: list[str | Path] = [
         required("kwok"),
         f"--kubeconfig={plane.kubeconfig}",
         f"--config={STAGES}",
         "--manage-nodes-with-label-selector=type=kwok",
         f"--cidr={ADDRESSES}",
-        f"--server-address={LOOPBACK}:{port}",
         f"--node-lease-duration-seconds={LEASE_SECONDS}",
     ]
     with started("kwok", command, folder=plane.folder) as server:

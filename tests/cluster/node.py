@@ -40,10 +40,12 @@ class Node:
     address: str
     folder: Path
 
-    def import_image(self, archive: Path) -> None:
-        """Make an image known to the node; pods use it with `imagePullPolicy: Never`."""
-        command = [required("ctr"), f"--address={STATE / 'containerd.sock'}", "--namespace=k8s.io", "images", "import", archive]
-        subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True, timeout=120)
+    def import_image(self, image: Path) -> None:
+        """Make an image, an OCI archive or layout, known to the node; pods use it with `imagePullPolicy: Never`."""
+        command = [str(required("ctr")), f"--address={STATE / 'containerd.sock'}", "--namespace=k8s.io", "images", "import", "-"]
+        reader = ["tar", "--create", f"--directory={image}", "."] if image.is_dir() else ["cat", str(image)]
+        with subprocess.Popen(reader, stdout=subprocess.PIPE) as archive:
+            subprocess.run(command, stdin=archive.stdout, check=True, capture_output=True, text=True, timeout=120)
 
 
 @contextmanager
