@@ -101,8 +101,8 @@ def usable(given: dict[str, Any]) -> bool:
 
 
 def letter(number: int) -> str:
-    """No two are alike."""
-    return " ".join(f"word{number}of{n}" for n in range(4))
+    """No two are alike, and all have the same length: a model of two layers knows no other."""
+    return " ".join(f"word{number:04}of{n}" for n in range(4))
 
 
 def served_by(installed: Installation, asking: openai.OpenAI) -> str | None:
@@ -227,7 +227,7 @@ def test_a_candidate_passes_the_gate_meets_users_and_is_promoted_by_their_thumbs
     with prometheus(installed.parts.folder, installed.scraped()) as url, ThreadPoolExecutor(4) as together:
         rated = 0
         while state(installed) is not State.PROMOTED:
-            assert rated < MOST_RATINGS, "the evidence does not decide"
+            assert rated < MOST_RATINGS, installed.parts.affinage("experiment", "status")
             list(together.map(rate, installed.users(*(f"user-{rated + number}" for number in range(RATINGS_A_LOOK)))))
             rated += RATINGS_A_LOOK
         query = "sum%20by(arm,value)(affinage_feedback_total%7Bassistant=%22letters%22%7D)"
