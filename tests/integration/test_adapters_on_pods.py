@@ -16,6 +16,7 @@ from affinage.declarations.apply import apply_declarations
 from affinage.declarations.model import RolloutSpec, parse_declarations
 from affinage.engines import pods
 from affinage.engines.digest import base_digest
+from affinage.engines.protocols import Message
 from affinage.errors import DependencyError, RefusedError
 from affinage.experiments.operate import stop_experiment
 from affinage.experiments.repository import get_experiment, list_decisions
@@ -28,6 +29,7 @@ from affinage.registry.moves import pointer_of
 from affinage.registry.variants import stored_variant
 from affinage.residency.idle import GRACE
 from affinage.settings import Settings
+from affinage.tuning import golden
 from affinage.wiring import Affinage
 from tests.conftest import Clock
 from tests.support.adapters import write_adapter, write_base
@@ -149,6 +151,23 @@ def test_a_pod_that_has_just_joined_gets_the_adapter_first(app: Affinage, fleet:
     fleet.add()
     app.promote_variant(variant, actor="dana", reason="now")
     assert at_the_move == [[[adapter]] * 3]
+
+
+def test_a_pod_that_joins_and_holds_something_else_loses_the_adapter_and_the_others_serve_on(
+    app: Affinage, fleet: Fleet, tmp_path: Path
+) -> None:
+    variant, _, adapter = registered(app, tmp_path, 1)
+    sign(app, variant)
+    with app.database.read() as connection:
+        digest = stored_variant(connection, variant).variant.adapter_digest
+    golden.save(app.blobs, str(digest), [golden.GoldenRow((Message("user", "a"),), "b", adapter=-0.1, base=-1.1)])
+    app.promote_variant(variant, actor="dana", reason="now")
+    assert fleet.adapters() == [[adapter], [adapter]]
+    wrong = fleet.add()
+    wrong.engine.log_probabilities = lambda *_, **__: [-5.0]  # type: ignore[method-assign]
+    with pytest.raises(RefusedError, match="do not agree"):
+        app.warm_variant(variant)
+    assert fleet.adapters() == [[adapter], [adapter], []]
 
 
 def sign(app: Affinage, variant: str) -> None:

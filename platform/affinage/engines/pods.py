@@ -114,6 +114,7 @@ class Pods:
         self._resolver = resolver
         self._monotonic = monotonic
         self._pods: dict[Address, Pod] = {}
+        self._taken: dict[str, set[str]] = {}  # by adapter, the pods that had it not before it was sent last
         self._seen_at = float("-inf")
         self._turns = 0
         self._lock = threading.Lock()  # for counting and choosing; never held over a call
@@ -217,7 +218,8 @@ class Pods:
     def send_adapter(self, name: str, folder: Path) -> None:
         """Send the files in `folder` to every ready pod.
 
-        Also to those that list `name`: they compare the files, and only those that were loaded as `name` may have it.
+        Also to those that list `name`: they compare the files, and only those that were loaded as `name` may have it. `withdraw_adapter`
+        takes it back from the others.
 
         Raises
         ------
@@ -225,6 +227,7 @@ class Pods:
             If one of them does not take the files; the others have them all the same. A pod that is gone meanwhile does not count.
         """
         pods = self.ready(fresh=True)
+        self._taken[name] = {pod.server.root for pod in pods if not pod.has(name)}
         refusals: list[DependencyError] = []
         with tempfile.TemporaryFile() as file:
             size = write_archive(folder, file)
@@ -246,10 +249,17 @@ class Pods:
             message = f"{len(without)} of {len(ready)} pods behind `{self.url}` did not take `{name}`: {', '.join(without)}."
             raise UnavailableError("engine", message, hint="Look at that pod, or restart it.")
 
+    def withdraw_adapter(self, name: str) -> None:
+        """Have the pods forget `name` that had it not before it was sent last; those that served with it go on."""
+        self._drop(name, self._taken.get(name, set()))
+
     def drop_adapter(self, name: str) -> None:
         """Have every ready pod forget `name`; absent is fine."""
+        self._drop(name, {pod.server.root for pod in self.ready(fresh=True)})
+
+    def _drop(self, name: str, roots: set[str]) -> None:
         for pod in self.ready(fresh=True):
-            if pod.has(name) and not pod.late:
+            if pod.server.root in roots and pod.has(name) and not pod.late:
                 try:
                     pod.server.send("DELETE", _path(name))
                 except UnavailableError as error:

@@ -131,6 +131,10 @@ class GeneratorPool:
         """Have every ready pod forget `name`; absent is fine."""
         self._pods.drop_adapter(name)
 
+    def withdraw_adapter(self, name: str) -> None:
+        """Have the pods forget `name` that had it not before it was loaded last."""
+        self._pods.withdraw_adapter(name)
+
     def adapters(self) -> list[str]:
         """Names of the adapters that every ready pod has, sorted."""
         return self._pods.adapters()

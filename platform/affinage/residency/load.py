@@ -17,6 +17,7 @@ import numpy as np
 
 from affinage.blobs import BlobStore
 from affinage.database.engine import Database
+from affinage.engines.pool import GeneratorPool
 from affinage.engines.protocols import Generator
 from affinage.errors import DependencyError, RefusedError, UsageError
 from affinage.registry.adapter_files import adapter_digest, stage_adapter
@@ -143,7 +144,8 @@ def make_ready(
     try:
         proof = prove(generator, golden.load(blobs, facts.digest), adapter=name)
     except RefusedError:
-        generator.unload_adapter(name)
+        # A pod that joined and is wrong says nothing of those that serve with the adapter already.
+        (generator.withdraw_adapter if isinstance(generator, GeneratorPool) else generator.unload_adapter)(name)
         raise
     return Ready(name, facts, proof, (now() - started).total_seconds())
 
