@@ -153,6 +153,23 @@ def test_a_pod_that_has_just_joined_gets_the_adapter_first(app: Affinage, fleet:
     assert at_the_move == [[[adapter]] * 3]
 
 
+def test_a_gateway_whose_picture_of_the_pods_is_older_than_the_move_looks_again(
+    app: Affinage, fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot bring adapters itself: its image has no client of the registry."""
+    gateway = Affinage(app.settings)
+    monkeypatch.setattr(gateway, "_bring", lambda *_: pytest.fail("the gateway asked the registry"))
+    assert gateway.base_digest("tiny")  # it has seen the pods
+    monkeypatch.setattr(pods, "REFRESH_SECONDS", 60.0)
+    variant, _, adapter = registered(app, tmp_path, 1)
+    app.promote_variant(variant, actor="dana", reason="now")
+    with app.database.read() as connection:
+        champion = stored_variant(connection, variant).variant
+    gateway.load_adapter(gateway.served_generator("tiny"), champion)
+    assert fleet.adapters() == [[adapter], [adapter]]
+    gateway.close()
+
+
 def test_a_pod_that_joins_and_holds_something_else_loses_the_adapter_and_the_others_serve_on(
     app: Affinage, fleet: Fleet, tmp_path: Path
 ) -> None:

@@ -140,8 +140,8 @@ class GeneratorPool:
         return self._pods.adapters()
 
     def serves(self, adapter: str) -> bool:
-        """Whether some ready pod has the adapter: enough to answer with it."""
-        return any(pod.has(adapter) for pod in self._pods.ready())
+        """Whether some ready pod has the adapter, now if not a moment ago: enough to answer with it."""
+        return any(pod.has(adapter) for fresh in (False, True) for pod in self._pods.ready(fresh=fresh))
 
     def _one(self, request: GenerationRequest) -> Generation:
         return self._pods.ask(request.adapter, lambda pod: pod.server.complete(request, model=pod.model(request.adapter)))

@@ -158,7 +158,7 @@ def _troubles(pod: Any) -> Iterator[str]:
         ended = (status.state.terminated if status.state else None) or (status.last_state.terminated if status.last_state else None)
         if waiting and waiting.reason not in (None, "ContainerCreating", "PodInitializing"):
             yield f"{name}: {waiting.reason}: {waiting.message or 'no message'}"
-        elif ended and ended.exit_code:
+        elif ended and (ended.exit_code or (status.restart_count and not status.ready)):
             said = (ended.message or "").strip()[-500:] or "see its log"
             yield f"{name}: {status.name} ended with {ended.exit_code} ({ended.reason}): {said}"
     for condition in pod.status.conditions or []:

@@ -175,10 +175,11 @@ def test_a_scheduled_run_in_the_worker_indexes_and_the_gateway_answers_with_chec
     sys.stderr.write(f"\nIndexed {took:.0f} s after it was looked for.\n")
     (controller,) = installed.pods("controller")
     metrics = f"http://{controller.status.pod_ip}:8401/metrics"
-    assert 'affinage_index_documents{source="handbook",state="indexed"} 3.0' in get(metrics)
     # The run was a process of the worker that nobody could scrape.
     counted = re.compile(r'affinage_index_sync_duration_seconds_count\{source="handbook"\} [1-9]')
     installed.until(lambda: counted.search(get(metrics)), what="The controller counts no run")
+    indexed = 'affinage_index_documents{source="handbook",state="indexed"} 3.0'
+    installed.until(lambda: indexed in get(metrics), what="The controller shows no documents")
     (alice,) = installed.users("alice")
     reply = ask(alice, "guichet", QUESTION)
     assert reply["known"] is True
