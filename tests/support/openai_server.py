@@ -94,6 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _complete(self, body: dict[str, Any]) -> None:
         text = self.server_state.answer(body)
+        time.sleep(self.server_state.pause_seconds * len(text))
         words = text.split()
         finish = "length" if len(words) > body["max_tokens"] else "stop"
         choice = {"message": {"role": "assistant", "content": " ".join(words[: body["max_tokens"]])}, "finish_reason": finish}

@@ -202,7 +202,7 @@ def _import_images(node: Node) -> float:
 
 
 def _take_long(slow: OpenAIServer) -> None:
-    answer = '{"next":' + " " * 40 + '"reply"}'
+    answer = '{"next": "reply"}'
     slow.answer = lambda _: answer  # type: ignore[method-assign]
     slow.pause_seconds = STREAM_SECONDS / len(answer)
 

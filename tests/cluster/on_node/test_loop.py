@@ -264,8 +264,11 @@ def test_an_alias_in_mlflow_is_an_adapter_on_both_pods_and_goes_back_at_once(ins
     forth = installed.until(lambda: served_by(installed, agents[0]) != before, what="The alias did not come true", limit=60)
     for agent in agents[:8]:
         assert served_by(installed, agent) != before, "both pods have it, or an answer would be refused"
+    (controller,) = installed.pods("controller")
     began = time.monotonic()
-    installed.parts.affinage("adapter", "rollback", "letters")
+    # Where the pods of the engine can be asked whether they have the adapter.
+    said = installed.inside(controller, "affinage", "adapter", "rollback", "letters", "--json")
+    assert "error" not in said, said
     installed.until(lambda: served_by(installed, agents[0]) == before, what="The rollback did not come true", limit=10)
     back = time.monotonic() - began
     sys.stderr.write(f"\nAlias to first answer by the new adapter on two pods: {forth:.1f} s; rollback: {back:.1f} s.\n")
