@@ -25,7 +25,7 @@ from affinage.declarations.apply import apply_declarations
 from affinage.declarations.model import parse_declarations
 from affinage.engines.digest import base_digest
 from affinage.experiments.repository import find_experiment
-from affinage.experiments.states import State
+from affinage.experiments.states import SPLITTING, State
 from affinage.identity.keys import create_key
 from affinage.processes import stop
 from affinage.registry.bases import describe_base, register_base
@@ -207,9 +207,10 @@ def test_users_move_to_a_second_pool_by_evidence_and_the_first_one_goes(site: Si
     with controlling(site.app.controller()), Process(site.home, "serve", "gateway") as gateway, Crowd(site.app, gateway.url) as crowd:
         assert crowd.go_round() == {OLD}
         candidate = site.candidate()  # from here on everything happens by itself
-        crowd.rating = True
-        until(lambda: crowd.lost or experiment_of(site) is not None, "The experiment does not start")
+        until(lambda: crowd.lost or experiment_of(site) in SPLITTING, "The experiment does not start")
         assert crowd.go_round() == {OLD, NEW}
+        # Each rates once, and what was rated before the experiment says nothing in it.
+        crowd.rating = True
         until(lambda: crowd.lost or experiment_of(site) is State.PROMOTED, "The evidence does not decide")
         assert site.champion() == candidate
         crowd.go_round()
