@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 PAUSE_SECONDS = 0.02
-ANSWER_SECONDS = 10
+ANSWER_SECONDS = 30
 # More than a stream takes.
 
 
