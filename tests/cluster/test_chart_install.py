@@ -272,7 +272,7 @@ def test_the_api_server_would_refuse_a_wrong_one(api: client.ApiClient, chart: h
 def test_every_pod_template_is_admitted_as_restricted(core: client.CoreV1Api, chart: helm_python.Chart, namespace: str) -> None:
     """Those of hooks, of `helm test` and of the flows' jobs too: a Deployment itself is admitted with whatever pods it has."""
     pods = list(manifests(chart, namespace).pods())
-    assert len(pods) == 10
+    assert len(pods) == 11
     for number, (where, pod) in enumerate(pods):
         spec = {"restartPolicy": "Never", **pod["spec"]}
         if "job template" in where:
