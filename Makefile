@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 DOCS ?=
+# Tests of a file stay together: they share what takes long to start. The shortest come last. `make test BESIDE=` runs one after the other.
+BESIDE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 # Compiled modules are kept: without them each process compiles the heavy libraries again (3 s of CPU for mlflow alone).
 export PYTHONDONTWRITEBYTECODE :=
 export HF_HUB_OFFLINE := 1
@@ -20,7 +22,7 @@ WEAVIATE := $(call go_program,weaviate,weaviate-server)
 GO_PROGRAMS := $(KUBERNETES) $(PAUSE) $(WEAVIATE)
 ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
-.PHONY: help setup browser check test cluster-bin cluster-packages cluster-images images test-cluster test-vllm demo lock clean
+.PHONY: help setup browser check test cluster-bin cluster-packages cluster-images images test-cluster test-played test-node test-vllm demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -49,7 +51,7 @@ check: setup ## Style, types, the direction of imports, the chart's lint, and Te
 	$(BIN)/python -m tests.infra.check
 
 test: setup browser ## All tests but those of `test-cluster` and `test-vllm`.
-	$(BIN)/pytest -m "not cluster and not vllm"
+	$(BIN)/pytest -m "not cluster and not vllm" $(BESIDE)
 
 cluster-bin: $(GO_PROGRAMS) cluster-packages ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.
 
@@ -94,11 +96,17 @@ $(WEAVIATE): PACKAGE := github.com/weaviate/weaviate/cmd/weaviate-server
 cluster-images: setup cluster-packages
 	@if command -v buildah > /dev/null; then $(BIN)/python -m tests.cluster.images; fi
 
+# Servers and pods are waited for more than they compute: the tests on played nodes and those on the real one run side by side.
 empty :=
 test-cluster cluster-images: export CLUSTER_BIN := $(subst $(empty) ,:,$(dir $(GO_PROGRAMS) $(ROOTFS)))
 test-cluster: setup ## What needs the servers of a cluster; as root also what needs a real node.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target cluster-images cluster-bin
-	$(BIN)/pytest -m "cluster and not node"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-node test-played
+
+test-played:
+	$(BIN)/pytest -m "cluster and not node" $(BESIDE)
+
+test-node:
 	tests/cluster/node.sh $(BIN)/pytest -m node
 
 # An environment of its own, made once for each lock, outside the checkout.

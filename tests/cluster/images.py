@@ -128,7 +128,7 @@ def _build(name: str, layout: Path) -> None:
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         _base(Path(folder))
         environment = {**os.environ, "IMAGES": str(CACHE), "WHEELS": str(wheels), "LAYOUTS": folder}
-        flags = ["--pull-never", f"--build-arg=BASE={BASE}", *([f"--build-arg=LOCK={LOCKS[name]}"] if LOCKS[name] != name else [])]
+        flags = ["--pull-never", f"--build-arg=BASE={BASE}", f"--build-arg=LOCK={LOCKS[name]}"]
         made = Path(folder) / name
         _link_known_blobs(made)
         _finish(made, _run([ROOT / "services" / "build.sh", name, "--", *flags], environment).strip())

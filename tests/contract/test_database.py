@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, inspect, select
+from sqlalchemy import Connection, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
+from affinage.answers.variant import Variant
 from affinage.database.engine import Database
 from affinage.database.tables import metadata
-from affinage.database.tables.identity import organisation
+from affinage.database.tables.identity import group_member, installation, organisation
+from affinage.database.tables.registry import variant
 from affinage.errors import DependencyError
+from affinage.identity.directory import add_member, ensure_organisation
+from affinage.identity.secrets import COUNTERSIGNATURES, PSEUDONYMS, installation_secret
+from affinage.registry.variants import save_variant
+from tests.support.programs import wait_for
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+VARIANT = Variant("help", "extractive", None, None, None, "p" * 64)
+MADE_ONCE: dict[str, Callable[[Connection], object]] = {
+    "pseudonyms": lambda connection: installation_secret(connection, PSEUDONYMS),
+    "countersignatures": lambda connection: installation_secret(connection, COUNTERSIGNATURES),
+    "organisation": lambda connection: ensure_organisation(connection, name="ours", now=AT),
+    "member": lambda connection: add_member(connection, group="hr", user="dana"),
+    "variant": lambda connection: save_variant(connection, VARIANT, organisation="ours", now=AT),
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +51,8 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]
     database = Database(url)
     database.migrate()
     with database.write() as connection:
-        connection.execute(organisation.delete())
+        for table in (organisation, installation, group_member, variant):
+            connection.execute(table.delete())
     yield database
     database.close()
 
@@ -74,3 +92,25 @@ def test_a_database_that_is_not_there_is_a_dependency_error() -> None:
     nowhere = Database("postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1")
     with pytest.raises(DependencyError, match="database"), nowhere.read():
         pass
+
+
+@pytest.mark.parametrize("name", MADE_ONCE)
+def test_two_processes_that_make_the_same_thing_first_have_one(opened: Database, name: str) -> None:
+    """The second looks before the first has committed: two gateways at the first question after an installation."""
+    make = MADE_ONCE[name]
+
+    def second() -> object:
+        with opened.write() as connection:
+            return make(connection)
+
+    def waits() -> bool:
+        with opened.read() as connection:
+            return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar())
+
+    with ThreadPoolExecutor(1) as beside:
+        with opened.write() as connection:
+            first = make(connection)
+            found = beside.submit(second)
+            if connection.dialect.name == "postgresql":  # SQLite does not even begin a second one
+                wait_for(waits, what="The second does not wait for the first", seconds=10)
+        assert found.result(timeout=30) == (False if first is True else first)

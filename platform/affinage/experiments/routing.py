@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, func, select
 
+from affinage.database.inserting import insert_new
 from affinage.database.tables.experiments import exposure
 from affinage.experiments.assignment import CANDIDATE, CONTROL, position, probability, splits
 from affinage.experiments.repository import Experiment, list_experiments
@@ -90,19 +90,15 @@ def record_exposure(connection: Connection, *, assignment: Assignment, unit: str
     newest = connection.execute(select(func.max(exposure.c.stage)).where(of_unit)).scalar()
     if newest is not None and newest >= assignment.stage:
         return False
-    try:
-        with connection.begin_nested():
-            connection.execute(
-                insert(exposure).values(
-                    experiment_id=assignment.experiment_id,
-                    unit=unit,
-                    stage=assignment.stage,
-                    arm=assignment.arm,
-                    q=assignment.q,
-                    answer_id=answer_id,
-                    created_at=now,
-                )
-            )
-    except IntegrityError:
-        return False  # another replica stored the same first use
-    return True
+    # Another replica may have stored the same first use.
+    return insert_new(
+        connection,
+        exposure,
+        experiment_id=assignment.experiment_id,
+        unit=unit,
+        stage=assignment.stage,
+        arm=assignment.arm,
+        q=assignment.q,
+        answer_id=answer_id,
+        created_at=now,
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
+from affinage.database.inserting import insert_new
 from affinage.database.tables.identity import group_member, organisation, role_binding
 from affinage.identity.rights import Reader, reader
 
@@ -15,8 +16,7 @@ ROLES = ("operator", "owner", "reviewer", "scientist")
 
 def ensure_organisation(connection: Connection, *, name: str, now: datetime) -> None:
     """Create the organisation unless it exists."""
-    if connection.execute(select(organisation.c.name).where(organisation.c.name == name)).first() is None:
-        connection.execute(insert(organisation).values(name=name, created_at=now))
+    insert_new(connection, organisation, name=name, created_at=now)
 
 
 def stored_groups(connection: Connection, *, user: str) -> list[str]:
@@ -41,11 +41,7 @@ def roles_of(connection: Connection, *, who: Reader, organisation_name: str) -> 
 
 def add_member(connection: Connection, *, group: str, user: str) -> bool:
     """Put `user` into `group`; False when they were in it."""
-    key = (group_member.c.group_name == group) & (group_member.c.user_name == user)
-    if connection.execute(select(group_member.c.user_name).where(key)).first():
-        return False
-    connection.execute(insert(group_member).values(group_name=group, user_name=user))
-    return True
+    return insert_new(connection, group_member, group_name=group, user_name=user)
 
 
 def remove_member(connection: Connection, *, group: str, user: str) -> bool:

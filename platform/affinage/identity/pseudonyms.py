@@ -7,23 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
-
-from sqlalchemy import Connection, insert, select
-
-from affinage.database.tables.identity import installation
-
-_ROW = "pseudonym_secret"
-
-
-def installation_secret(connection: Connection) -> bytes:
-    """The installation's secret, made at first use (needs a write transaction then)."""
-    row = connection.execute(select(installation.c.value).where(installation.c.key == _ROW)).first()
-    if row is not None:
-        return bytes.fromhex(row.value)
-    secret = secrets.token_hex(32)
-    connection.execute(insert(installation).values(key=_ROW, value=secret))
-    return bytes.fromhex(secret)
 
 
 def pseudonym(secret: bytes, user: str) -> str:

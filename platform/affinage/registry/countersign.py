@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
-from affinage.database.tables.identity import installation
 from affinage.database.tables.registry import variant
 from affinage.errors import RefusedError, UnknownObjectError
-
-_KEY = "countersign_secret"
+from affinage.identity.secrets import COUNTERSIGNATURES, installation_secret
 
 
 def countersign(connection: Connection, *, variant_id: str, gate_id: str, now: datetime) -> str:
@@ -30,7 +27,8 @@ def countersign(connection: Connection, *, variant_id: str, gate_id: str, now: d
     row = connection.execute(select(variant).where(variant.c.variant_id == variant_id)).first()
     if row is None:
         raise UnknownObjectError("variant", variant_id, hint="`affinage adapter list` shows the variants.")
-    signature = _signature(_secret(connection), variant_id, row.adapter_digest, row.spec.get("base_digest"), gate_id)
+    secret = installation_secret(connection, COUNTERSIGNATURES)
+    signature = _signature(secret, variant_id, row.adapter_digest, row.spec.get("base_digest"), gate_id)
     values = {"gate_id": gate_id, "countersignature": signature, "countersigned_at": now}
     connection.execute(update(variant).where(variant.c.variant_id == variant_id).values(**values))
     return signature
@@ -53,22 +51,14 @@ def check_countersignature(connection: Connection, *, variant_id: str, adapter_d
             reasons=["It has not passed the gate."],
             hint=f"Run `affinage adapter evaluate {variant_id}`.",
         )
-    expected = _signature(_secret(connection), variant_id, adapter_digest, row.spec.get("base_digest"), row.gate_id)
+    secret = installation_secret(connection, COUNTERSIGNATURES)
+    expected = _signature(secret, variant_id, adapter_digest, row.spec.get("base_digest"), row.gate_id)
     if not hmac.compare_digest(expected, row.countersignature):
         raise RefusedError(
             f"The countersignature of variant `{variant_id}` does not fit its files.",
             reasons=["The adapter's files, its base or its record changed after it was countersigned."],
             hint=f"Find out who changed it; then `affinage adapter evaluate {variant_id}` again.",
         )
-
-
-def _secret(connection: Connection) -> bytes:
-    row = connection.execute(select(installation.c.value).where(installation.c.key == _KEY)).first()
-    if row is not None:
-        return bytes.fromhex(row.value)
-    secret = secrets.token_hex(32)
-    connection.execute(insert(installation).values(key=_KEY, value=secret))
-    return bytes.fromhex(secret)
 
 
 def _signature(secret: bytes, *parts: str | None) -> str:

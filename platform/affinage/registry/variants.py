@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from affinage.answers.variant import Variant
+from affinage.database.inserting import insert_new
 from affinage.database.tables.registry import serving_pointer
 from affinage.database.tables.registry import variant as table
 from affinage.errors import UnknownObjectError, UsageError
@@ -78,12 +79,6 @@ def save_variant(
         Whether it is new.
     """
     given = {"adapter_task": adapter_task, "dataset_id": dataset_id, "run_id": run_id, "model_version": model_version}
-    row = connection.execute(select(table).where(table.c.variant_id == variant.variant_id)).mappings().first()
-    if row is not None:
-        late = {key: value for key, value in given.items() if value is not None and row[key] is None}
-        if late:
-            connection.execute(update(table).where(table.c.variant_id == variant.variant_id).values(**late))
-        return False
     values: dict[str, Any] = {
         "variant_id": variant.variant_id,
         "organisation": organisation,
@@ -95,8 +90,13 @@ def save_variant(
         "created_at": now,
         **given,
     }
-    connection.execute(insert(table).values(**values))
-    return True
+    if insert_new(connection, table, **values):
+        return True
+    row = connection.execute(select(table).where(table.c.variant_id == variant.variant_id)).mappings().one()
+    late = {key: value for key, value in given.items() if value is not None and row[key] is None}
+    if late:
+        connection.execute(update(table).where(table.c.variant_id == variant.variant_id).values(**late))
+    return False
 
 
 def get_variant(connection: Connection, variant_id: str) -> Variant:

@@ -30,8 +30,9 @@ from affinage.engines.protocols import Generation, GenerationRequest, Generator,
 from affinage.errors import UnknownObjectError, UsageError
 from affinage.feedback.submit import record_regeneration
 from affinage.identity.directory import reader_of
-from affinage.identity.pseudonyms import installation_secret, pseudonym
+from affinage.identity.pseudonyms import pseudonym
 from affinage.identity.rights import EVERYONE, Reader, may_read
+from affinage.identity.secrets import PSEUDONYMS, installation_secret
 from affinage.index.passages import Passage
 from affinage.index.reading import current_passage
 from affinage.serving.routing import DatabaseRouting, Routed
@@ -291,7 +292,7 @@ class Answering:
     def _installation_secret(self) -> bytes:
         if self._secret is None:
             with self._database.write() as connection:
-                self._secret = installation_secret(connection)
+                self._secret = installation_secret(connection, PSEUDONYMS)
         return self._secret
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from kubernetes import client
 
 from tests.cluster.crds import install
 from tests.cluster.node import Node, real_node
+from tests.cluster.on_node.installation import import_images
 from tests.cluster.plane import Plane, control_plane
 
 
@@ -43,3 +45,10 @@ def node(plane: Plane) -> Iterator[Node]:
     """A node that runs pods."""
     with real_node(plane) as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported(node: Node) -> Iterator[Future[float]]:
+    """The seconds until the node has the project's images. They come while the tests run that need none of them."""
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(import_images, node)

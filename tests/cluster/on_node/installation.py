@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,22 +170,21 @@ class Installation:
 
 
 @contextmanager
-def installation(node: Node, api: client.ApiClient, kubeconfig: Path, folder: Path) -> Iterator[Installation]:
+def installation(node: Node, api: client.ApiClient, kubeconfig: Path, folder: Path, *, imported: Future[float]) -> Iterator[Installation]:
     """Everything runs and every pod is ready."""
     core = client.CoreV1Api(api)
     core.create_namespace({"metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
-    with ThreadPoolExecutor(1) as beside, outside(folder, address=node.address) as parts, serve_openai(node.address) as slow:
-        importing = beside.submit(_import_images, node)
+    with outside(folder, address=node.address) as parts, serve_openai(node.address) as slow:
         _take_long(slow)
         _volumes(core)
         wait_for(lambda: usable(api, NAMESPACE), what="The namespace cannot be used", seconds=60)
         with helm_python.Config(kubeconfig_path=kubeconfig, namespace=NAMESPACE, qps=200, burst_limit=400) as helm:
             running = Installation(parts, api, kubeconfig, helm, _values(core, parts, slow.url), parts.installation())
-            imported = importing.result()
+            import_seconds = imported.result()
             began = time.monotonic()
             applied = running.rollout("apply", "--timeout", SECONDS, changed={})
             assert applied["ready"]
-            sys.stderr.write(f"\nImages imported in {imported:.0f} s; installed and ready in {time.monotonic() - began:.0f} s.\n")
+            sys.stderr.write(f"\nImages imported in {import_seconds:.0f} s; installed and ready in {time.monotonic() - began:.0f} s.\n")
             yield running
             running.app.close()
             helm.uninstall(RELEASE, timeout=SECONDS)
@@ -194,7 +193,8 @@ def installation(node: Node, api: client.ApiClient, kubeconfig: Path, folder: Pa
         core.delete_persistent_volume(name)
 
 
-def _import_images(node: Node) -> float:
+def import_images(node: Node) -> float:
+    """Make the project's images known to the node; the seconds it took."""
     began = time.monotonic()
     for name in images.LOCKS:
         node.import_image(images.archive(name))

@@ -9,6 +9,7 @@ from affinage.database.engine import Database
 from affinage.database.tables.identity import api_key
 from affinage.errors import UnknownObjectError
 from affinage.identity import directory, keys, pseudonyms
+from affinage.identity.secrets import PSEUDONYMS, installation_secret
 from tests.conftest import Clock
 
 
@@ -44,7 +45,7 @@ def test_group_membership_is_idempotent_both_ways(database: Database) -> None:
 
 def test_a_pseudonym_is_stable_here_and_different_under_another_secret(database: Database) -> None:
     with database.write() as connection:
-        secret = pseudonyms.installation_secret(connection)
-        assert pseudonyms.installation_secret(connection) == secret
+        secret = installation_secret(connection, PSEUDONYMS)
+        assert installation_secret(connection, PSEUDONYMS) == secret
     assert pseudonyms.pseudonym(secret, "alice") == pseudonyms.pseudonym(secret, "alice")
     assert pseudonyms.pseudonym(secret, "alice") != pseudonyms.pseudonym(b"other", "alice")
