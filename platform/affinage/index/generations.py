@@ -19,7 +19,7 @@ from affinage.database.tables.index import index_run
 from affinage.declarations.model import SourceSpec
 from affinage.declarations.repository import get_source
 from affinage.documents.blocks import ExtractedDocument
-from affinage.documents.extraction import EXTRACT_FINGERPRINT, extract
+from affinage.documents.extraction import EXTRACT_FINGERPRINT
 from affinage.documents.sources import open_source
 from affinage.errors import DocumentError, RefusedError, UnknownObjectError
 from affinage.index import extracts, ledger
@@ -257,7 +257,7 @@ def _extracted(clients: IndexClients, spec: SourceSpec) -> Extracted:
             data = opened.read(document.path)
             if raw_hash(data) != document.raw_hash:
                 return content, document.extract_hash, None  # changed since the last sync; the next one reads it
-            content = extract(data, path=document.path)
+            content = clients.extract(data, path=document.path, xml=spec.xml)
         except DocumentError:
             return content, document.extract_hash, None  # gone or damaged since; the next sync reports it
         extract_hash, encoded = extracts.encode(content, source=spec.name, extractor=EXTRACT_FINGERPRINT)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -134,7 +135,7 @@ class _Run:
             self.generations = list_generations(connection, self.source)
         recover(clients, generation_ids=self._ids())
         opened = open_source(self.spec, roots=clients.source_roots)
-        found, allow = survey(clients.database, self.spec, opened)
+        found, allow = survey(clients.database, self.spec, opened, now=clients.now())
         clients.progress(f"{self.source}: {found.seen} listed, {len(found.added)} new, {len(found.missing)} missing")
         clients.reached("surveyed")
         counts = self.report.documents
@@ -196,7 +197,7 @@ class _Run:
 
         def revisions() -> Iterator[Revision]:
             nonlocal generation, embedder
-            for item in inspect(opened, found):
+            for item in inspect(opened, found, extract=partial(self.clients.extract, xml=self.spec.xml), now=self.clients.now()):
                 self._count(item)
                 if item.document is None:
                     settled.append(item)
@@ -273,6 +274,8 @@ class _Run:
             "allow": list(label),
             "state": "indexed",
             "failure": None,
+            "attempts": None,
+            "retry_at": None,
             "updated_at": self.clients.now(),
         }
 
@@ -280,7 +283,7 @@ class _Run:
         """Record what needs no new rows: a document whose bytes are as before, or one that failed."""
         values = self._columns(item, found, allow(item.listed.path))
         if item.failure is not None:
-            values.update(state="failed", failure=item.failure)
+            values.update(state="failed", failure=dict(item.failure.record), attempts=item.failure.attempts, retry_at=item.failure.retry_at)
             if item.raw_hash is None:
                 values["signature"] = None  # it could not even be read: try again each time
         ledger.put_document(connection, doc_key=item.known.doc_key if item.known else self.clients.new_id(), values=values)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from affinage.documents.blocks import Block, ExtractedDocument
 from affinage.documents.extraction.decoding import clean
@@ -51,23 +53,37 @@ def _fingerprint() -> str:
 EXTRACT_FINGERPRINT: str = _fingerprint()
 
 
+def reader_fingerprint() -> str:
+    """What reads documents on this machine: a document that failed is tried again when it changes."""
+    return f"{EXTRACT_FINGERPRINT} ocr={'yes' if shutil.which('tesseract') else 'no'}"
+
+
+class Extract(Protocol):
+    """`extract`, or the same in another process."""
+
+    def __call__(self, data: bytes, *, path: str, xml: Mapping[str, str] | None = None) -> ExtractedDocument:
+        """Read the document in `data`."""
+
+
 def format_of(path: str) -> str | None:
     """The format of the document at `path` by its suffix, whatever its case; None when it is not supported."""
     return FORMATS.get(PurePosixPath(path).suffix.lower())
 
 
-def extract(data: bytes, *, path: str) -> ExtractedDocument:
-    """Read the document in `data`.
+def extract(data: bytes, *, path: str, xml: Mapping[str, str] | None = None) -> ExtractedDocument:
+    """Read the document in `data`, in this process.
 
     Parameters
     ----------
     path
         Its name in the source: the suffix tells the format, and errors name it. Nothing else of it enters the result.
+    xml
+        What elements of XML documents are, by name; see `xml.py`.
 
     Raises
     ------
     DocumentError
-        With reason `unsupported`, `too_large`, `password`, `damaged`, `encoding` or `no_text`.
+        With reason `unsupported`, `too_large`, `password`, `damaged`, `encoding`, `no_text` or `no_ocr`.
     """
     name = format_of(path)
     if name is None:
@@ -78,7 +94,7 @@ def extract(data: bytes, *, path: str) -> ExtractedDocument:
     if not data:
         raise DocumentError(path, "no_text", f"{path} is empty (0 bytes).", hint="Remove it, or restore its content.")
     read: Callable[..., Extraction] = import_module(f"affinage.documents.extraction.{name}").read
-    found = read(data, path=path)
+    found = read(data, path=path, mapping=xml) if name == "xml" else read(data, path=path)
     found = Extraction(tuple(kept for block in found.blocks if (kept := _cleaned(block)) is not None), clean(found.title))
     if not found.blocks:
         raise DocumentError(path, "no_text", f"{path} holds no text.", hint="Remove it, or restore its content.")

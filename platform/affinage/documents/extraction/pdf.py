@@ -12,6 +12,7 @@ from affinage.documents.extraction.decoding import clean, one_line
 from affinage.documents.extraction.dispatch import Extraction
 from affinage.documents.extraction.layout import HYPHEN, Cell, Line, blocks_of
 from affinage.documents.extraction.limits import MAX_CHARACTERS, MAX_PAGES
+from affinage.documents.extraction.progress import step
 from affinage.errors import DocumentError
 
 _PDFIUM = threading.Lock()
@@ -86,6 +87,7 @@ def _pages(document: Any, path: str) -> Iterator[list[Line]]:
         finally:
             text_page.close()
             page.close()
+            step()
 
 
 class _PageReader:
