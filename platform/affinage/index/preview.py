@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from affinage.declarations.repository import get_source
 from affinage.documents.chunking import split
@@ -42,7 +41,7 @@ def preview(clients: IndexClients, source: str, *, confirm_deletes: bool = False
     counts.held, counts.deleted = (len(found.missing), 0) if held else (0, len(found.missing))
     embedder = None
     planned: set[str] = set()
-    for item in inspect(opened, found, extract=partial(clients.extract, xml=spec.xml), now=clients.now()):
+    for item in inspect(opened, found, extract=clients.extract, xml=spec.xml, now=clients.now()):
         if item.failure is not None:
             counts.failed += 1
         elif item.document is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -65,15 +65,14 @@ def survey(database: Database, spec: SourceSpec, source: FolderSource, *, now: d
     with database.read() as connection:
         known = ledger.count_known(connection, spec.name)
         pairs = join(source.listing(), ledger.stream_known(connection, spec.name))
-        _compare(pairs, allow, result, now=now)
+        _compare(pairs, allow, result, reader=reader_fingerprint(spec.xml), now=now)
     if result.missing and result.added:
         _find_moves(source, result)
     result.held = must_hold(missing=len(result.missing), known=known, listed=result.seen)
     return result, allow
 
 
-def _compare(pairs: Iterator[tuple[Listed | None, Known | None]], allow: AllowOf, result: Survey, *, now: datetime) -> None:
-    reader = reader_fingerprint()
+def _compare(pairs: Iterator[tuple[Listed | None, Known | None]], allow: AllowOf, result: Survey, *, reader: str, now: datetime) -> None:
     for listed, known in pairs:
         if listed is None:
             if known is not None:
@@ -126,10 +125,10 @@ class Inspected:
     failure: Failure | None = None
 
 
-def inspect(source: FolderSource, found: Survey, *, extract: Extract, now: datetime) -> Iterator[Inspected]:
-    """Read and extract what the survey could not judge by signature, one at a time."""
+def inspect(source: FolderSource, found: Survey, *, extract: Extract, xml: Mapping[str, str] | None, now: datetime) -> Iterator[Inspected]:
+    """Read and extract what the survey could not judge by signature, one at a time; `xml` as the source declares it."""
     todo: list[tuple[Listed, Known | None]] = [*found.suspects, *((listed, None) for listed in found.added)]
-    reader = reader_fingerprint()
+    reader = reader_fingerprint(xml)
     for listed, known in todo:
         digest = None
         try:
@@ -137,7 +136,7 @@ def inspect(source: FolderSource, found: Survey, *, extract: Extract, now: datet
             digest = raw_hash(data)
             stands = quarantine.standing(known, raw_hash=digest, extractor=reader, now=now) if known is not None else None
             same = known is not None and known.raw_hash == digest
-            yield Inspected(listed, known, digest, None if same or stands else extract(data, path=listed.path), stands)
+            yield Inspected(listed, known, digest, None if same or stands else extract(data, path=listed.path, xml=xml), stands)
         except DocumentError as error:
             failure = quarantine.failure_of(error, known=known, raw_hash=digest, extractor=reader, now=now)
             yield Inspected(listed, known, digest, None, failure)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -21,7 +20,7 @@ from affinage.database.tables.index import index_run
 from affinage.declarations.model import SourceSpec
 from affinage.declarations.repository import get_source
 from affinage.documents.chunking import split
-from affinage.documents.extraction import EXTRACT_FINGERPRINT
+from affinage.documents.extraction import extract_fingerprint
 from affinage.documents.sources import FolderSource, open_source
 from affinage.engines.protocols import Embedder
 from affinage.errors import AffinageError, ConflictError
@@ -197,7 +196,7 @@ class _Run:
 
         def revisions() -> Iterator[Revision]:
             nonlocal generation, embedder
-            for item in inspect(opened, found, extract=partial(self.clients.extract, xml=self.spec.xml), now=self.clients.now()):
+            for item in inspect(opened, found, extract=self.clients.extract, xml=self.spec.xml, now=self.clients.now()):
                 self._count(item)
                 if item.document is None:
                     settled.append(item)
@@ -238,7 +237,7 @@ class _Run:
             return serving, embedder
         wanted = declared_embedder(self.spec)
         embedder = self.clients.embedder_of(wanted)
-        fingerprint = fingerprint_of(embedder, store=self.clients.store.fingerprint)
+        fingerprint = fingerprint_of(embedder, store=self.clients.store.fingerprint, xml=self.spec.xml)
         made = create_generation(
             self.clients, source=self.source, embedder=wanted, fingerprint=fingerprint, dimensions=embedder.dimensions, state=SERVING
         )
@@ -248,7 +247,7 @@ class _Run:
     def _revision(self, item: Inspected, found: Survey, allow: AllowOf, embedder: Embedder) -> Revision:
         if item.document is None or item.raw_hash is None:
             raise ValueError(f"nothing was extracted from {item.listed.path!r}")
-        extract_hash, data = extracts.encode(item.document, source=self.source, extractor=EXTRACT_FINGERPRINT)
+        extract_hash, data = extracts.encode(item.document, source=self.source, extractor=extract_fingerprint(self.spec.xml))
         label = allow(item.listed.path)
         return Revision(
             doc_key=item.known.doc_key if item.known else self.clients.new_id(),

@@ -8,13 +8,13 @@ mapping of XML only: it can be cached by them.
 """
 
 from affinage.documents.extraction.dispatch import (
-    EXTRACT_FINGERPRINT,
     SUPPORTED_SUFFIXES,
     Extract,
     extract,
+    extract_fingerprint,
     format_of,
     reader_fingerprint,
 )
 from affinage.documents.extraction.limits import MAX_BYTES
 
-__all__ = ["EXTRACT_FINGERPRINT", "MAX_BYTES", "SUPPORTED_SUFFIXES", "Extract", "extract", "format_of", "reader_fingerprint"]
+__all__ = ["MAX_BYTES", "SUPPORTED_SUFFIXES", "Extract", "extract", "extract_fingerprint", "format_of", "reader_fingerprint"]

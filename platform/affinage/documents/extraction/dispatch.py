@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from importlib import import_module, metadata
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from affinage.documents.blocks import Block, ExtractedDocument
+from affinage.documents.extraction.contents import refuse_misnamed
 from affinage.documents.extraction.decoding import clean
 from affinage.documents.extraction.limits import MAX_BYTES, MAX_CHARACTERS
 from affinage.documents.languages import detect
 from affinage.errors import DocumentError
 
-VERSION = 1
+VERSION = 2
 # Raised when the same bytes give other blocks.
 
 TITLE_LENGTH = 200
@@ -36,6 +38,13 @@ FORMATS = {
     ".txt": "text", ".text": "text",
     ".docx": "docx",
     ".pdf": "pdf",
+    ".pptx": "pptx", ".pptm": "pptx",
+    ".xlsx": "xlsx", ".xlsm": "xlsx",
+    ".odt": "odf", ".ods": "odf", ".odp": "odf",
+    ".csv": "csv", ".tsv": "csv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".xml": "xml",
+    ".eml": "eml",
 }  # fmt: skip
 SUPPORTED_SUFFIXES = frozenset(FORMATS)
 
@@ -53,9 +62,16 @@ def _fingerprint() -> str:
 EXTRACT_FINGERPRINT: str = _fingerprint()
 
 
-def reader_fingerprint() -> str:
+def extract_fingerprint(xml: Mapping[str, str] | None) -> str:
+    """What decides the blocks of a document: the extraction, and what its source declares of XML."""
+    if not xml:
+        return EXTRACT_FINGERPRINT
+    return f"{EXTRACT_FINGERPRINT} xml={blake2b(repr(sorted(xml.items())).encode(), digest_size=8).hexdigest()}"
+
+
+def reader_fingerprint(xml: Mapping[str, str] | None) -> str:
     """What reads documents on this machine: a document that failed is tried again when it changes."""
-    return f"{EXTRACT_FINGERPRINT} ocr={'yes' if shutil.which('tesseract') else 'no'}"
+    return f"{extract_fingerprint(xml)} ocr={'yes' if shutil.which('tesseract') else 'no'}"
 
 
 class Extract(Protocol):
@@ -83,7 +99,7 @@ def extract(data: bytes, *, path: str, xml: Mapping[str, str] | None = None) -> 
     Raises
     ------
     DocumentError
-        With reason `unsupported`, `too_large`, `password`, `damaged`, `encoding`, `no_text` or `no_ocr`.
+        With reason `unsupported`, `too_large`, `password`, `damaged`, `encoding`, `misnamed`, `no_text` or `no_ocr`.
     """
     name = format_of(path)
     if name is None:
@@ -93,6 +109,7 @@ def extract(data: bytes, *, path: str, xml: Mapping[str, str] | None = None) -> 
         raise too_large(path, len(data))
     if not data:
         raise DocumentError(path, "no_text", f"{path} is empty (0 bytes).", hint="Remove it, or restore its content.")
+    refuse_misnamed(data, path=path, name=name)
     read: Callable[..., Extraction] = import_module(f"affinage.documents.extraction.{name}").read
     found = read(data, path=path, mapping=xml) if name == "xml" else read(data, path=path)
     found = Extraction(tuple(kept for block in found.blocks if (kept := _cleaned(block)) is not None), clean(found.title))
