@@ -30,6 +30,7 @@ class Extraction:
 
     blocks: tuple[Block, ...]
     title: str = ""
+    ocr_pages: tuple[int, ...] = ()
 
 
 FORMATS = {
@@ -112,12 +113,12 @@ def extract(data: bytes, *, path: str, xml: Mapping[str, str] | None = None) -> 
     refuse_misnamed(data, path=path, name=name)
     read: Callable[..., Extraction] = import_module(f"affinage.documents.extraction.{name}").read
     found = read(data, path=path, mapping=xml) if name == "xml" else read(data, path=path)
-    found = Extraction(tuple(kept for block in found.blocks if (kept := _cleaned(block)) is not None), clean(found.title))
+    found = Extraction(tuple(kept for block in found.blocks if (kept := _cleaned(block)) is not None), clean(found.title), found.ocr_pages)
     if not found.blocks:
         raise DocumentError(path, "no_text", f"{path} holds no text.", hint="Remove it, or restore its content.")
     if sum(len(block.text) for block in found.blocks) > MAX_CHARACTERS:
         raise DocumentError(path, "too_large", f"The text of {path} is longer than {MAX_CHARACTERS} characters.", hint="Split it.")
-    return ExtractedDocument(title=_title(found), language=detect(_sample(found.blocks)), blocks=found.blocks)
+    return ExtractedDocument(title=_title(found), language=detect(_sample(found.blocks)), blocks=found.blocks, ocr_pages=found.ocr_pages)
 
 
 def _cleaned(block: Block) -> Block | None:

@@ -1,4 +1,8 @@
-"""PDF with a text layer, read by pypdfium2: the lines of each page with their place and font. `layout.py` makes blocks of them."""
+"""PDF, read by pypdfium2: the lines of each page with their place and font, of which `layout.py` makes blocks.
+
+A page without a text layer is handed to `scans.py`, where Tesseract is installed; otherwise the document fails, with what to
+install: a part of it must not be lost in silence.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from affinage.documents.extraction import tesseract
 from affinage.documents.extraction.decoding import clean, one_line
 from affinage.documents.extraction.dispatch import Extraction
 from affinage.documents.extraction.layout import HYPHEN, Cell, Line, blocks_of
@@ -22,28 +27,32 @@ _LINE_HYPHENS = (0xFFFE, 0x02)
 _CELL_GAP = 1.0
 # Times the font size: more than justified text usually leaves between words.
 _BOLD_WEIGHT = 600
+_FEW_CHARACTERS = 40
+# On a page of pictures: a stamp or a page number that a program added to a scan.
+_PICTURE_SHARE = 0.5
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 _JUNK_TITLES = ("untitled", "(anonymous)", "anonymous", "microsoft word", "document", "sans titre", "(unspecified)", "powerpoint")
 
 
 def read(data: bytes, *, path: str) -> Extraction:
-    """Blocks of a PDF, each with its page; the title of its properties.
+    """Blocks of a PDF, each with its page; the title of its properties; the pages whose text was recognised.
 
     Raises
     ------
     DocumentError
-        `password`, `damaged`, `too_large`; `no_text` when no page has text, as in a scan.
+        `password`, `damaged`, `too_large`; `no_text` when no page has text; `no_ocr` when a page is a scan and there is no Tesseract.
     """
+    recognised: list[int] = []
     with _PDFIUM, _opened(data, path) as document:
         if len(document) > MAX_PAGES:
             raise DocumentError(path, "too_large", f"{path} has {len(document)} pages, more than {MAX_PAGES}.", hint="Split it.")
-        pages = list(_pages(document, path))
+        pages = list(_pages(document, path, recognised))
         title = _title(document)
     blocks = blocks_of(pages)
     if not blocks:
-        message = f"{path} has {len(pages)} pages and no text: it is probably a scan without a text layer."
-        raise DocumentError(path, "no_text", message, hint="Run it through text recognition (OCR) and store the result in its place.")
-    return Extraction(tuple(blocks), title)
+        message = f"{path} has {len(pages)} pages and no text: they are empty, or pictures."
+        raise DocumentError(path, "no_text", message, hint="Remove it, or scan it anew, sharper.")
+    return Extraction(tuple(blocks), title, tuple(recognised))
 
 
 @contextmanager
@@ -74,7 +83,7 @@ def _title(document: Any) -> str:
     return "" if title.lower().startswith(_JUNK_TITLES) else title
 
 
-def _pages(document: Any, path: str) -> Iterator[list[Line]]:
+def _pages(document: Any, path: str, recognised: list[int]) -> Iterator[list[Line]]:
     characters = 0
     for number in range(len(document)):
         page = document[number]
@@ -83,11 +92,39 @@ def _pages(document: Any, path: str) -> Iterator[list[Line]]:
             characters += text_page.count_chars()
             if characters > MAX_CHARACTERS:
                 raise DocumentError(path, "too_large", f"{path} has more than {MAX_CHARACTERS} characters.", hint="Split it.")
-            yield list(_PageReader(text_page, number + 1, page.get_height()).lines())
+            lines = list(_PageReader(text_page, number + 1, page.get_height()).lines())
+            if sum(len(line.text) for line in lines) < _FEW_CHARACTERS and _is_picture(page):
+                seen = _recognised(page, number + 1, path)
+                if seen:
+                    recognised.append(number + 1)
+                lines = seen or lines
+            yield lines
         finally:
             text_page.close()
             page.close()
             step()
+
+
+def _is_picture(page: Any) -> bool:
+    """Whether pictures cover most of the page."""
+    from pypdfium2 import raw  # noqa: PLC0415
+
+    width, height = page.get_size()
+    covered = 0.0
+    for found in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=4):
+        left, bottom, right, top = found.get_bounds()
+        covered += max(0.0, min(right, width) - max(left, 0.0)) * max(0.0, min(top, height) - max(bottom, 0.0))
+    return bool(covered > _PICTURE_SHARE * width * height)
+
+
+def _recognised(page: Any, number: int, path: str) -> list[Line]:
+    if not tesseract.languages():
+        message = f"Page {number} of {path} is a scan, and no text recognition is installed here."
+        hint = f"Install Tesseract (Debian: apt-get install {tesseract.PACKAGES}), or store the document with a text layer."
+        raise DocumentError(path, "no_ocr", message, hint=hint)
+    from affinage.documents.extraction import scans  # noqa: PLC0415 - few documents need it
+
+    return scans.lines_of(page, number, path=path)
 
 
 class _PageReader:
