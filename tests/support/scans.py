@@ -12,8 +12,8 @@ import numpy as np
 DPI = 200
 FRENCH = [
     (
-        "La demande de congé se dépose quinze jours avant la date prévue, auprès du service des ressources humaines ; au-delà de dix jours, "
-        "l'accord écrit du chef de service est nécessaire (art. L. 121-3 du code)."
+        "La demande de congé se dépose quinze jours avant la date prévue, auprès du service des ressources humaines ; au-delà de dix "
+        "jours, l'accord écrit du chef de service est nécessaire (art. L. 121-3 du code)."
     ),
     (
         "Un repas non annulé quarante-huit heures à l'avance est facturé 4,85 € à la famille, même si l'élève était absent. Les enfants "

@@ -25,8 +25,8 @@ _OWN = {"pdf": ("a PDF",), **dict.fromkeys(_ZIPPED, (_BEGINNINGS[1][1], _BEGINNI
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1b\x00")
 # Zero bytes are not among them: UTF-16 is full of those.
 _LOOKED_AT = 4096
-MAX_CONTROLS = 0.1
-# Of the bytes of a text: an old encoding has a few, a binary file an eighth.
+MAX_CONTROLS = 0.05
+# Of the bytes of a text: an old one has a few, a binary file a tenth.
 
 
 def refuse_misnamed(data: bytes, *, path: str, name: str) -> None:
