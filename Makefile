@@ -22,7 +22,7 @@ WEAVIATE := $(call go_program,weaviate,weaviate-server)
 GO_PROGRAMS := $(KUBERNETES) $(PAUSE) $(WEAVIATE)
 ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
-.PHONY: help setup browser check test cluster-bin cluster-packages cluster-images images test-cluster test-played test-node test-vllm demo lock clean
+.PHONY: help setup browser ocr check test cluster-bin cluster-packages cluster-images images test-cluster test-played test-node test-vllm demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,12 @@ browser: ## Install Debian's Chromium for the browser tests, where this machine 
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium > /dev/null; \
 	fi
 
+ocr: ## Install Debian's Tesseract with French and English, for scanned pages, where this machine allows it.
+	@if ! command -v tesseract > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
+			tesseract-ocr tesseract-ocr-fra tesseract-ocr-eng > /dev/null; \
+	fi
+
 check: setup ## Style, types, the direction of imports, the chart's lint, and Terraform's format and validity where Terraform is.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,7 +56,7 @@ check: setup ## Style, types, the direction of imports, the chart's lint, and Te
 	$(BIN)/python -m tests.charts.check
 	$(BIN)/python -m tests.infra.check
 
-test: setup browser ## All tests but those of `test-cluster` and `test-vllm`.
+test: setup browser ocr ## All tests but those of `test-cluster` and `test-vllm`.
 	$(BIN)/pytest -m "not cluster and not vllm" $(BESIDE)
 
 cluster-bin: $(GO_PROGRAMS) cluster-packages ## Build the servers of the cluster's tests from pinned Go modules; install the rest where this machine allows it.

@@ -102,11 +102,14 @@ class DocumentError(AffinageError):
     path
         The document as its source names it.
     reason
-        A bounded word for metrics: `password`, `damaged`, `too_large`, `unsupported`, `no_text`, `unreadable`, `encoding`.
+        A bounded word for metrics: `password`, `damaged`, `too_large`, `unsupported`, `no_text`, `unreadable`, `encoding`,
+        `misnamed`, `no_ocr`, `too_slow`, `crashed`.
+    retryable
+        Whether the same bytes may be read later: the reason may have been the machine's, not the document's.
     """
 
-    def __init__(self, path: str, reason: str, message: str, *, hint: str = "") -> None:
-        super().__init__(message, hint=hint, path=path, reason=reason)
+    def __init__(self, path: str, reason: str, message: str, *, hint: str = "", retryable: bool = False) -> None:
+        super().__init__(message, hint=hint, retryable=retryable, path=path, reason=reason)
         self.path = path
         self.reason = reason
 

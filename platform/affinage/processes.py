@@ -1,7 +1,8 @@
 """Child processes that end with their parent.
 
-Called where work needs a process of its own: training (one thread, its memory given back at the end), the Prefect server and
-vLLM. On Linux the kernel ends the child when its parent is gone, also after `kill -9`.
+Called where work needs a process of its own: training (one thread, its memory given back at the end), reading documents (which
+may crash or never end), text recognition, the Prefect server and vLLM. On Linux the kernel ends the child when its parent is gone,
+also after `kill -9`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -30,6 +31,8 @@ def spawn(
     command: Sequence[str],
     *,
     environment: Mapping[str, str] | None = None,
+    inherited: Collection[str] | None = None,
+    stdin: int = subprocess.DEVNULL,
     stdout: IO[bytes] | int | None = None,
     stderr: IO[bytes] | int | None = None,
     folder: Path | None = None,
@@ -43,16 +46,19 @@ def spawn(
     ----------
     environment
         Added to this process's environment.
+    inherited
+        Names of the variables it gets of this process's environment, which may hold secrets; None: all.
     group
         Whether all that `command` starts ends with it (Linux): a process stays between that watches over them.
     """
     # A step between instead of `preexec_fn`: that would fork this process, whose libraries run threads of their own.
     step = "lead" if group else "become"
     between = [sys.executable, "-I", "-S", __file__, step, str(os.getpid())] if sys.platform == "linux" else []
+    given = os.environ if inherited is None else {name: os.environ[name] for name in inherited if name in os.environ}
     return subprocess.Popen(  # noqa: S603  our own commands, never a shell
         [*between, *command],
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
+        env={**given, **(environment or {})},
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         cwd=folder,

@@ -28,12 +28,12 @@ def program(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def required(name: str) -> Path:
-    """The program; without it the test fails in CI, and is skipped with its reason elsewhere."""
+def required(name: str, *, target: str = "make test-cluster") -> Path:
+    """The program, which `target` builds or installs; without it the test fails in CI, and is skipped with its reason elsewhere."""
     found = program(name)
     if found is not None:
         return found
-    reason = f"{name} is not here: `make test-cluster` builds or installs it"
+    reason = f"{name} is not here: `{target}` builds or installs it"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -19,14 +19,15 @@ def extract(file: Annotated[Path, typer.Argument(help="A document.")], json_outp
     Example: affinage extract handbook/leave.pdf --json
     """
     from affinage.documents.extraction import MAX_BYTES
-    from affinage.documents.extraction import extract as extract_document
+    from affinage.documents.extraction.pool import ExtractionPool
 
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.", hint="Give the path of a document.") from error
-    document = extract_document(data, path=file.name)
+    with ExtractionPool() as pool:
+        document = pool.extract(data, path=file.name)
     result = {
         "title": document.title,
         "language": document.language,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from affinage.cli.output import JsonFlag, emit, note
 from affinage.declarations.model import SourceSpec
 from affinage.declarations.repository import get_source, list_sources
 from affinage.errors import AffinageError, DocumentError
+
+if TYPE_CHECKING:
+    from affinage.documents.extraction import Extract
 
 sources = typer.Typer(no_args_is_help=True, help="Places documents come from.\n\nExample: affinage source check handbook")
 
@@ -49,7 +52,7 @@ def check(name: str, json_output: JsonFlag = False) -> None:
     with installation() as app:
         with app.database.read() as connection:
             spec = get_source(connection, name)
-        counts, failures = _check(spec, roots=app.settings.source_roots)
+        counts, failures = _check(spec, roots=app.settings.source_roots, extract=app.extraction.extract)
     lines = [", ".join(f"{counts[key]} {key}" for key in COUNTS)]
     lines += [f"{failure['path']}: {failure['message']} {failure['hint']}".rstrip() for failure in failures]
     emit({"source": name, **counts, "failures": failures}, as_json=json_output, lines=lines)
@@ -77,8 +80,7 @@ def _listed(spec: SourceSpec, *, roots: Sequence[Path]) -> dict[str, Any]:
     return {"name": spec.name, "kind": spec.kind, "path": str(spec.path), "organisation": spec.organisation, **counts, "error": error}
 
 
-def _check(spec: SourceSpec, *, roots: Sequence[Path]) -> tuple[dict[str, int], list[dict[str, str]]]:
-    from affinage.documents.extraction import extract
+def _check(spec: SourceSpec, *, roots: Sequence[Path], extract: Extract) -> tuple[dict[str, int], list[dict[str, str]]]:
     from affinage.documents.sources import allow_of, open_source
 
     source = open_source(spec, roots=roots)
@@ -89,7 +91,7 @@ def _check(spec: SourceSpec, *, roots: Sequence[Path]) -> tuple[dict[str, int], 
         counts["documents"] += 1
         counts["denied"] += not allow(listed.path)
         try:
-            extract(source.read(listed.path), path=listed.path)
+            extract(source.read(listed.path), path=listed.path, xml=spec.xml)
             counts["readable"] += 1
         except DocumentError as failed:
             counts["unsupported"] += failed.reason == "unsupported"

@@ -15,6 +15,8 @@ from affinage.identity.access import AccessRule
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Cron = Annotated[str, Field(pattern=r"^[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}$")]
 """Five fields: minute, hour, day of month, month, day of week; in UTC."""
+ElementName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.-]*$")]
+"""Of XML, without its namespace's prefix."""
 PrincipalName = Annotated[str, Field(pattern=r"^(everyone|(user|group):\S+)$")]
 
 
@@ -39,6 +41,8 @@ class SourceSpec(_Declared):
     schedule: Cron | None = None
     access: tuple[AccessRuleSpec, ...] | Literal["from_files"] = ()
     embedder: str = "package:minilm"
+    xml: dict[ElementName, Literal["title", "heading", "paragraph", "list_item", "table", "row", "code", "skip"]] | None = None
+    """What elements of XML documents are; elements that are not named stand for what is in them."""
 
     def rules(self) -> tuple[AccessRule, ...]:
         """The declared access rules, first match wins. Empty for `from_files`: the files say it."""

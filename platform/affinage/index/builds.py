@@ -17,7 +17,7 @@ from affinage.database.tables.index import chunk, document_revision, intent
 from affinage.database.tables.index import generation as table
 from affinage.declarations.model import SourceSpec
 from affinage.documents.chunking import SPLIT_FINGERPRINT
-from affinage.documents.extraction import EXTRACT_FINGERPRINT
+from affinage.documents.extraction import extract_fingerprint
 from affinage.engines.protocols import Embedder
 from affinage.errors import ConflictError, UnknownObjectError
 from affinage.index.clients import IndexClients
@@ -77,10 +77,10 @@ def declared_embedder(spec: SourceSpec) -> dict[str, Any]:
     return {"name": spec.embedder, "adapter": None}
 
 
-def fingerprint_of(embedder: Embedder, *, store: str) -> dict[str, str]:
+def fingerprint_of(embedder: Embedder, *, store: str, xml: Mapping[str, str] | None) -> dict[str, str]:
     """What decides the rows of a generation: extraction, splitting (with the embedder's token limit), vectors, store."""
     return {
-        "extract": EXTRACT_FINGERPRINT,
+        "extract": extract_fingerprint(xml),
         "split": f"{SPLIT_FINGERPRINT} tokens={embedder.max_tokens}",
         "embed": embedder.fingerprint,
         "store": store,

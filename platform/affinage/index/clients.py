@@ -10,6 +10,7 @@ from typing import Any
 
 from affinage.blobs import BlobStore
 from affinage.database.engine import Database
+from affinage.documents.extraction import Extract, extract
 from affinage.engines.protocols import Embedder
 from affinage.index.cache import VectorCache
 from affinage.index.stores.protocol import VectorStore
@@ -22,8 +23,8 @@ class IndexClients:
     """Clients, clock and ids.
 
     `embedder_of` gives the embedder that a generation names. `source_roots` are the folders below which folder sources
-    may lie; none: anywhere. `progress` gets a line now and then. `reached` is called with a name at each step boundary:
-    a test stops there.
+    may lie; none: anywhere. `extract` reads documents: by default in this process, without limits. `progress` gets a line
+    now and then. `reached` is called with a name at each step boundary: a test stops there.
     """
 
     database: Database
@@ -34,5 +35,6 @@ class IndexClients:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     source_roots: tuple[Path, ...] = ()
+    extract: Extract = extract
     progress: Callable[[str], None] = lambda _line: None
     reached: Callable[[str], None] = lambda _step: None

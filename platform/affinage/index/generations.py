@@ -19,7 +19,7 @@ from affinage.database.tables.index import index_run
 from affinage.declarations.model import SourceSpec
 from affinage.declarations.repository import get_source
 from affinage.documents.blocks import ExtractedDocument
-from affinage.documents.extraction import EXTRACT_FINGERPRINT, extract
+from affinage.documents.extraction import extract_fingerprint
 from affinage.documents.sources import open_source
 from affinage.errors import DocumentError, RefusedError, UnknownObjectError
 from affinage.index import extracts, ledger
@@ -126,7 +126,7 @@ def build_generation(clients: IndexClients, source: str, *, embedder: Mapping[st
         spec = get_source(connection, source)
     wanted = dict(embedder) if embedder is not None else declared_embedder(spec)
     opened = clients.embedder_of(wanted)
-    fingerprint = fingerprint_of(opened, store=clients.store.fingerprint)
+    fingerprint = fingerprint_of(opened, store=clients.store.fingerprint, xml=spec.xml)
     with hold(clients.database, lease_name(source), now=clients.now, on_wait=waiting(clients, source)) as lease:
         with clients.database.read() as connection:
             known = list_generations(connection, source)
@@ -251,16 +251,16 @@ def _extracted(clients: IndexClients, spec: SourceSpec) -> Extracted:
 
     def load(document: ledger.Lagging) -> tuple[ExtractedDocument, str, bytes | None]:
         content, extractor = extracts.load(clients.blobs, document.extract_hash)
-        if extractor == EXTRACT_FINGERPRINT:
+        if extractor == extract_fingerprint(spec.xml):
             return content, document.extract_hash, None
         try:
             data = opened.read(document.path)
             if raw_hash(data) != document.raw_hash:
                 return content, document.extract_hash, None  # changed since the last sync; the next one reads it
-            content = extract(data, path=document.path)
+            content = clients.extract(data, path=document.path, xml=spec.xml)
         except DocumentError:
             return content, document.extract_hash, None  # gone or damaged since; the next sync reports it
-        extract_hash, encoded = extracts.encode(content, source=spec.name, extractor=EXTRACT_FINGERPRINT)
+        extract_hash, encoded = extracts.encode(content, source=spec.name, extractor=extract_fingerprint(spec.xml))
         return content, extract_hash, encoded
 
     return load

@@ -39,7 +39,10 @@ def stream_known(connection: Connection, source: str) -> Iterator[Known]:
     query = select(document).where(document.c.source == source).order_by(order)
     rows = connection.execution_options(stream_results=True).execute(query)
     for row in rows.yield_per(1_000):
-        yield Known(row.doc_key, row.path, row.signature, row.raw_hash, tuple(row.allow), row.state == "failed", row.failure)
+        yield Known(
+            row.doc_key, row.path, row.signature, row.raw_hash, tuple(row.allow),
+            row.state == "failed", row.failure, row.attempts or 0, row.retry_at,
+        )  # fmt: skip
 
 
 def count_known(connection: Connection, source: str) -> int:
@@ -53,11 +56,16 @@ def count_states(connection: Connection, source: str) -> dict[str, int]:
     return dict(connection.execute(query).tuples().all())
 
 
-def failures(connection: Connection, source: str) -> list[dict[str, str]]:
-    """Documents of `source` that could not be read: path, reason, message and hint."""
-    query = select(document.c.path, document.c.failure).where(document.c.source == source, document.c.state == "failed")
+def failures(connection: Connection, source: str) -> list[dict[str, Any]]:
+    """Documents of `source` that could not be read: path, reason, message and hint, and when they are tried again."""
+    columns = (document.c.path, document.c.failure, document.c.attempts, document.c.retry_at)
+    query = select(*columns).where(document.c.source == source, document.c.state == "failed")
     rows = connection.execute(query.order_by(document.c.path))
-    return [{"path": row.path, **{key: row.failure.get(key) or "" for key in ("reason", "message", "hint")}} for row in rows]
+    told = ("reason", "message", "hint")
+    return [
+        {"path": row.path, **{key: row.failure.get(key) or "" for key in told}, "attempts": row.attempts or 1, "retry_at": row.retry_at}
+        for row in rows
+    ]
 
 
 def put_document(connection: Connection, *, doc_key: str, values: Mapping[str, Any]) -> None:

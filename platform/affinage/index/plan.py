@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +29,8 @@ class Known:
     allow: tuple[str, ...]
     failed: bool
     failure: Mapping[str, Any] | None = None
+    attempts: int = 0
+    retry_at: datetime | None = None
 
 
 class HasPath(Protocol):

@@ -32,7 +32,7 @@ def preview(clients: IndexClients, source: str, *, confirm_deletes: bool = False
         spec = get_source(connection, source)
         serving = next((g for g in list_generations(connection, source) if g.state == SERVING), None)
     opened = open_source(spec, roots=clients.source_roots)
-    found, _ = survey(clients.database, spec, opened)
+    found, _ = survey(clients.database, spec, opened, now=clients.now())
     report = SyncReport(run_id or clients.new_id(), tokens=0, estimated_seconds=0.0)
     counts = report.documents
     counts.seen, counts.unsupported, counts.unchanged = found.seen, found.unsupported, found.unchanged
@@ -41,7 +41,7 @@ def preview(clients: IndexClients, source: str, *, confirm_deletes: bool = False
     counts.held, counts.deleted = (len(found.missing), 0) if held else (0, len(found.missing))
     embedder = None
     planned: set[str] = set()
-    for item in inspect(opened, found):
+    for item in inspect(opened, found, extract=clients.extract, xml=spec.xml, now=clients.now()):
         if item.failure is not None:
             counts.failed += 1
         elif item.document is None:

@@ -63,7 +63,7 @@ def declared_sources(connection: Connection, names: Sequence[str] = ()) -> list[
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """How a source stands. `failures` are the documents that could not be read, by path, with their reason."""
+    """How a source stands. `failures` are the documents that could not be read, by path, with reason and next trial."""
 
     source: str
     generation: str | None
@@ -74,7 +74,7 @@ class SourceStatus:
     pending_rights: int
     last_run: dict[str, Any] | None
     generations: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[dict[str, str]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """One entry of `affinage index status --json`."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from sqlalchemy import Connection
+from datetime import datetime
 
 from affinage.database.engine import Database
 from affinage.declarations.model import SourceSpec
 from affinage.documents.blocks import ExtractedDocument
-from affinage.documents.extraction import EXTRACT_FINGERPRINT, extract, format_of
+from affinage.documents.extraction import Extract, format_of, reader_fingerprint
 from affinage.documents.sources import FolderSource, Listed, allow_of
 from affinage.errors import DocumentError
-from affinage.index import ledger
+from affinage.index import ledger, quarantine
 from affinage.index.identity import raw_hash
 from affinage.index.plan import Known, join, match_moves, must_hold
+from affinage.index.quarantine import Failure
 
 AllowOf = Callable[[str], tuple[str, ...]]
 
@@ -47,8 +46,13 @@ class Survey:
         return listed.signature.as_json() if listed.signature.is_settled(self.scan_started_ns) else None
 
 
-def survey(database: Database, spec: SourceSpec, source: FolderSource) -> tuple[Survey, AllowOf]:
+def survey(database: Database, spec: SourceSpec, source: FolderSource, *, now: datetime) -> tuple[Survey, AllowOf]:
     """List the source and compare it with the ledger; also the function that says who may read a path.
+
+    Parameters
+    ----------
+    now
+        Decides which failed documents are tried again.
 
     Raises
     ------
@@ -60,15 +64,16 @@ def survey(database: Database, spec: SourceSpec, source: FolderSource) -> tuple[
     allow = allow_of(spec, source)
     with database.read() as connection:
         known = ledger.count_known(connection, spec.name)
-        _compare(connection, spec.name, source, allow, result)
+        pairs = join(source.listing(), ledger.stream_known(connection, spec.name))
+        _compare(pairs, allow, result, reader=reader_fingerprint(spec.xml), now=now)
     if result.missing and result.added:
         _find_moves(source, result)
     result.held = must_hold(missing=len(result.missing), known=known, listed=result.seen)
     return result, allow
 
 
-def _compare(connection: Connection, name: str, source: FolderSource, allow: AllowOf, result: Survey) -> None:
-    for listed, known in join(source.listing(), ledger.stream_known(connection, name)):
+def _compare(pairs: Iterator[tuple[Listed | None, Known | None]], allow: AllowOf, result: Survey, *, reader: str, now: datetime) -> None:
+    for listed, known in pairs:
         if listed is None:
             if known is not None:
                 result.missing.append(known)
@@ -83,7 +88,7 @@ def _compare(connection: Connection, name: str, source: FolderSource, allow: All
         label = allow(listed.path)
         if label != known.allow:
             result.rights.append((known, label))
-        if known.signature != listed.signature.as_json() or _worth_another_try(known):
+        if known.signature != listed.signature.as_json() or _worth_another_try(known, reader, now):
             result.suspects.append((listed, known))
         elif known.failed:
             result.still_failed += 1
@@ -91,8 +96,8 @@ def _compare(connection: Connection, name: str, source: FolderSource, allow: All
             result.unchanged += 1
 
 
-def _worth_another_try(known: Known) -> bool:
-    return known.failed and (known.failure or {}).get("extractor") != EXTRACT_FINGERPRINT
+def _worth_another_try(known: Known, reader: str, now: datetime) -> bool:
+    return known.failed and ((known.failure or {}).get("extractor") != reader or quarantine.is_due(known, now=now))
 
 
 def _find_moves(source: FolderSource, result: Survey) -> None:
@@ -117,19 +122,21 @@ class Inspected:
     known: Known | None
     raw_hash: str | None
     document: ExtractedDocument | None
-    failure: dict[str, Any] | None = None
+    failure: Failure | None = None
 
 
-def inspect(source: FolderSource, found: Survey) -> Iterator[Inspected]:
-    """Read and extract what the survey could not judge by signature, one at a time."""
+def inspect(source: FolderSource, found: Survey, *, extract: Extract, xml: Mapping[str, str] | None, now: datetime) -> Iterator[Inspected]:
+    """Read and extract what the survey could not judge by signature, one at a time; `xml` as the source declares it."""
     todo: list[tuple[Listed, Known | None]] = [*found.suspects, *((listed, None) for listed in found.added)]
+    reader = reader_fingerprint(xml)
     for listed, known in todo:
         digest = None
         try:
             data = source.read(listed.path)
             digest = raw_hash(data)
+            stands = quarantine.standing(known, raw_hash=digest, extractor=reader, now=now) if known is not None else None
             same = known is not None and known.raw_hash == digest
-            yield Inspected(listed, known, digest, None if same else extract(data, path=listed.path))
+            yield Inspected(listed, known, digest, None if same or stands else extract(data, path=listed.path, xml=xml), stands)
         except DocumentError as error:
-            failure = {"reason": error.reason, "message": error.message, "hint": error.hint, "extractor": EXTRACT_FINGERPRINT}
+            failure = quarantine.failure_of(error, known=known, raw_hash=digest, extractor=reader, now=now)
             yield Inspected(listed, known, digest, None, failure)

@@ -20,7 +20,7 @@ from affinage.database.tables.index import index_run
 from affinage.declarations.model import SourceSpec
 from affinage.declarations.repository import get_source
 from affinage.documents.chunking import split
-from affinage.documents.extraction import EXTRACT_FINGERPRINT
+from affinage.documents.extraction import extract_fingerprint
 from affinage.documents.sources import FolderSource, open_source
 from affinage.engines.protocols import Embedder
 from affinage.errors import AffinageError, ConflictError
@@ -134,7 +134,7 @@ class _Run:
             self.generations = list_generations(connection, self.source)
         recover(clients, generation_ids=self._ids())
         opened = open_source(self.spec, roots=clients.source_roots)
-        found, allow = survey(clients.database, self.spec, opened)
+        found, allow = survey(clients.database, self.spec, opened, now=clients.now())
         clients.progress(f"{self.source}: {found.seen} listed, {len(found.added)} new, {len(found.missing)} missing")
         clients.reached("surveyed")
         counts = self.report.documents
@@ -196,7 +196,7 @@ class _Run:
 
         def revisions() -> Iterator[Revision]:
             nonlocal generation, embedder
-            for item in inspect(opened, found):
+            for item in inspect(opened, found, extract=self.clients.extract, xml=self.spec.xml, now=self.clients.now()):
                 self._count(item)
                 if item.document is None:
                     settled.append(item)
@@ -237,7 +237,7 @@ class _Run:
             return serving, embedder
         wanted = declared_embedder(self.spec)
         embedder = self.clients.embedder_of(wanted)
-        fingerprint = fingerprint_of(embedder, store=self.clients.store.fingerprint)
+        fingerprint = fingerprint_of(embedder, store=self.clients.store.fingerprint, xml=self.spec.xml)
         made = create_generation(
             self.clients, source=self.source, embedder=wanted, fingerprint=fingerprint, dimensions=embedder.dimensions, state=SERVING
         )
@@ -247,7 +247,7 @@ class _Run:
     def _revision(self, item: Inspected, found: Survey, allow: AllowOf, embedder: Embedder) -> Revision:
         if item.document is None or item.raw_hash is None:
             raise ValueError(f"nothing was extracted from {item.listed.path!r}")
-        extract_hash, data = extracts.encode(item.document, source=self.source, extractor=EXTRACT_FINGERPRINT)
+        extract_hash, data = extracts.encode(item.document, source=self.source, extractor=extract_fingerprint(self.spec.xml))
         label = allow(item.listed.path)
         return Revision(
             doc_key=item.known.doc_key if item.known else self.clients.new_id(),
@@ -273,6 +273,8 @@ class _Run:
             "allow": list(label),
             "state": "indexed",
             "failure": None,
+            "attempts": None,
+            "retry_at": None,
             "updated_at": self.clients.now(),
         }
 
@@ -280,7 +282,7 @@ class _Run:
         """Record what needs no new rows: a document whose bytes are as before, or one that failed."""
         values = self._columns(item, found, allow(item.listed.path))
         if item.failure is not None:
-            values.update(state="failed", failure=item.failure)
+            values.update(state="failed", failure=dict(item.failure.record), attempts=item.failure.attempts, retry_at=item.failure.retry_at)
             if item.raw_hash is None:
                 values["signature"] = None  # it could not even be read: try again each time
         ledger.put_document(connection, doc_key=item.known.doc_key if item.known else self.clients.new_id(), values=values)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from affinage.wiring.models import Models
 
 if TYPE_CHECKING:
+    from affinage.documents.extraction.pool import ExtractionPool
     from affinage.index.cache import VectorCache
     from affinage.index.clients import IndexClients
     from affinage.index.generations import BuildReport, SwitchReport
@@ -40,6 +41,13 @@ class Indexing(Models):
         return VectorCache(self.settings.home / "vector-cache.db")
 
     @cached_property
+    def extraction(self) -> ExtractionPool:
+        """Reads documents in processes that can be killed."""
+        from affinage.documents.extraction.pool import ExtractionPool
+
+        return ExtractionPool()
+
+    @cached_property
     def searcher(self) -> Searcher:
         """Search under rights."""
         from affinage.index.search import Searcher
@@ -59,6 +67,7 @@ class Indexing(Models):
             now=self.now,
             new_id=self.new_id,
             source_roots=self.settings.source_roots,
+            extract=self.extraction.extract,
             progress=progress,
         )
 
@@ -86,6 +95,8 @@ class Indexing(Models):
 
     def close(self) -> None:
         """Close what was opened."""
+        if "extraction" in self.__dict__:
+            self.extraction.close()
         if "cache" in self.__dict__:
             self.cache.close()
         super().close()

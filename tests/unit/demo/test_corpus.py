@@ -72,8 +72,9 @@ def test_some_answers_stand_beyond_the_first_page(extracted: dict[str, Extracted
     assert any(block.page == 2 for document in extracted.values() for block in document.blocks)
 
 
-def test_the_scanned_page_has_no_text(written: tuple[Path, Corpus]) -> None:
+def test_the_scanned_page_has_no_text_without_recognition(written: tuple[Path, Corpus], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = written
+    monkeypatch.setattr("affinage.documents.extraction.tesseract.languages", tuple)
     with pytest.raises(DocumentError):
         extract((folder / SCANNED_PATH).read_bytes(), path=SCANNED_PATH)
 

@@ -142,8 +142,7 @@ def test_rebuild_restores_a_wiped_store_without_embedding(tuned: World) -> None:
 
 
 def test_new_extraction_reads_the_sources_again(tuned: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("builds", "generations", "sync", "survey"):
-        monkeypatch.setattr(f"affinage.index.{module}.EXTRACT_FINGERPRINT", "extract-next")
+    monkeypatch.setattr("affinage.documents.extraction.dispatch.EXTRACT_FINGERPRINT", "extract-next")
     report = build_generation(tuned.clients(), "handbook")
     assert (report.state, report.chunks.embedded) == ("ready", 0)
     switch(tuned.clients(), "handbook")

@@ -22,6 +22,9 @@ document = Table(
     # indexed | failed (a last good revision, if there is one, is still served)
     Column("state", String, nullable=False),
     Column("failure", Json),
+    # Of a failed document: how often these bytes were tried, and when they are tried again; NULL: when something changes.
+    Column("attempts", Integer),
+    Column("retry_at", Instant),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("source", "path"),
 )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from importlib import import_module, metadata
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from affinage.documents.blocks import Block, ExtractedDocument
+from affinage.documents.extraction.contents import refuse_misnamed
 from affinage.documents.extraction.decoding import clean
 from affinage.documents.extraction.limits import MAX_BYTES, MAX_CHARACTERS
 from affinage.documents.languages import detect
 from affinage.errors import DocumentError
 
-VERSION = 1
+VERSION = 2
 # Raised when the same bytes give other blocks.
 
 TITLE_LENGTH = 200
@@ -26,6 +30,7 @@ class Extraction:
 
     blocks: tuple[Block, ...]
     title: str = ""
+    ocr_pages: tuple[int, ...] = ()
 
 
 FORMATS = {
@@ -34,6 +39,13 @@ FORMATS = {
     ".txt": "text", ".text": "text",
     ".docx": "docx",
     ".pdf": "pdf",
+    ".pptx": "pptx", ".pptm": "pptx",
+    ".xlsx": "xlsx", ".xlsm": "xlsx",
+    ".odt": "odf", ".ods": "odf", ".odp": "odf",
+    ".csv": "csv", ".tsv": "csv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".xml": "xml",
+    ".eml": "eml",
 }  # fmt: skip
 SUPPORTED_SUFFIXES = frozenset(FORMATS)
 
@@ -51,23 +63,44 @@ def _fingerprint() -> str:
 EXTRACT_FINGERPRINT: str = _fingerprint()
 
 
+def extract_fingerprint(xml: Mapping[str, str] | None) -> str:
+    """What decides the blocks of a document: the extraction, and what its source declares of XML."""
+    if not xml:
+        return EXTRACT_FINGERPRINT
+    return f"{EXTRACT_FINGERPRINT} xml={blake2b(repr(sorted(xml.items())).encode(), digest_size=8).hexdigest()}"
+
+
+def reader_fingerprint(xml: Mapping[str, str] | None) -> str:
+    """What reads documents on this machine: a document that failed is tried again when it changes."""
+    return f"{extract_fingerprint(xml)} ocr={'yes' if shutil.which('tesseract') else 'no'}"
+
+
+class Extract(Protocol):
+    """`extract`, or the same in another process."""
+
+    def __call__(self, data: bytes, *, path: str, xml: Mapping[str, str] | None = None) -> ExtractedDocument:
+        """Read the document in `data`."""
+
+
 def format_of(path: str) -> str | None:
     """The format of the document at `path` by its suffix, whatever its case; None when it is not supported."""
     return FORMATS.get(PurePosixPath(path).suffix.lower())
 
 
-def extract(data: bytes, *, path: str) -> ExtractedDocument:
-    """Read the document in `data`.
+def extract(data: bytes, *, path: str, xml: Mapping[str, str] | None = None) -> ExtractedDocument:
+    """Read the document in `data`, in this process.
 
     Parameters
     ----------
     path
         Its name in the source: the suffix tells the format, and errors name it. Nothing else of it enters the result.
+    xml
+        What elements of XML documents are, by name; see `xml.py`.
 
     Raises
     ------
     DocumentError
-        With reason `unsupported`, `too_large`, `password`, `damaged`, `encoding` or `no_text`.
+        With reason `unsupported`, `too_large`, `password`, `damaged`, `encoding`, `misnamed`, `no_text` or `no_ocr`.
     """
     name = format_of(path)
     if name is None:
@@ -77,14 +110,15 @@ def extract(data: bytes, *, path: str) -> ExtractedDocument:
         raise too_large(path, len(data))
     if not data:
         raise DocumentError(path, "no_text", f"{path} is empty (0 bytes).", hint="Remove it, or restore its content.")
+    refuse_misnamed(data, path=path, name=name)
     read: Callable[..., Extraction] = import_module(f"affinage.documents.extraction.{name}").read
-    found = read(data, path=path)
-    found = Extraction(tuple(kept for block in found.blocks if (kept := _cleaned(block)) is not None), clean(found.title))
+    found = read(data, path=path, mapping=xml) if name == "xml" else read(data, path=path)
+    found = Extraction(tuple(kept for block in found.blocks if (kept := _cleaned(block)) is not None), clean(found.title), found.ocr_pages)
     if not found.blocks:
         raise DocumentError(path, "no_text", f"{path} holds no text.", hint="Remove it, or restore its content.")
     if sum(len(block.text) for block in found.blocks) > MAX_CHARACTERS:
         raise DocumentError(path, "too_large", f"The text of {path} is longer than {MAX_CHARACTERS} characters.", hint="Split it.")
-    return ExtractedDocument(title=_title(found), language=detect(_sample(found.blocks)), blocks=found.blocks)
+    return ExtractedDocument(title=_title(found), language=detect(_sample(found.blocks)), blocks=found.blocks, ocr_pages=found.ocr_pages)
 
 
 def _cleaned(block: Block) -> Block | None:

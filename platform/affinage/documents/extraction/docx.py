@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,13 @@ from affinage.documents.blocks import Block
 from affinage.documents.extraction.decoding import lines, one_line
 from affinage.documents.extraction.dispatch import Extraction
 from affinage.documents.extraction.html import table
-from affinage.documents.extraction.limits import MAX_UNPACKED_BYTES, MAX_UNPACKED_XML_BYTES
-from affinage.errors import DocumentError
+from affinage.documents.extraction.trees import Package
 
 if TYPE_CHECKING:
     from docx.document import Document
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-# Start of the container in which Office keeps encrypted documents, and all documents before 2007.
-_ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
-_ENCRYPTED_ENTRY = 0x1
 _HEADING = re.compile(r"(?:heading|titre) ([1-9])$")
 _LISTS = re.compile(r"(?:list|liste)\b")
 _MAX_STYLE_CHAIN = 20
@@ -34,52 +28,23 @@ _MAX_STYLE_CHAIN = 20
 
 def read(data: bytes, *, path: str) -> Extraction:
     """Blocks of a Word document; the title of its properties."""
-    document = _open(data, path)
+    package = Package(data, path=path, kind="Word document", suffix=".docx")
+    document = _open(data, package)
     try:
         blocks = tuple(_Walk(document).blocks(document.element.body))
         return Extraction(blocks, one_line(document.core_properties.title or ""))
     except (RecursionError, AttributeError, KeyError, ValueError) as error:
         # Parts that are valid XML and yet not what Word writes.
-        raise _damaged(path, f"{type(error).__name__}") from error
+        raise package.damaged(type(error).__name__) from error
 
 
-def _open(data: bytes, path: str) -> Document:
-    if data.startswith(_OLE):
-        if _ENCRYPTED_STREAM in data:
-            raise _password(path)
-        raise _damaged(path, "it is an Office file from before 2007")
-    _check_size(data, path)
+def _open(data: bytes, package: Package) -> Document:
     try:
         from docx import Document as open_document  # noqa: N813, PLC0415 - heavy
 
         return open_document(io.BytesIO(data))
     except Exception as error:
-        raise _damaged(path, f"{type(error).__name__}") from error
-
-
-def _check_size(data: bytes, path: str) -> None:
-    """Refuse what would unpack to more than the limits. `zipfile` reads no more of a part than its stated size."""
-    try:
-        parts = zipfile.ZipFile(io.BytesIO(data)).infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise _damaged(path, "it is not a zip file") from error
-    if any(part.flag_bits & _ENCRYPTED_ENTRY for part in parts):
-        raise _password(path)
-    total = sum(part.file_size for part in parts)
-    xml = sum(part.file_size for part in parts if part.filename.lower().endswith((".xml", ".rels")))
-    if total > MAX_UNPACKED_BYTES or xml > MAX_UNPACKED_XML_BYTES:
-        message = f"{path} unpacks to {total} bytes ({xml} of XML), more than a document may have."
-        raise DocumentError(path, "too_large", message, hint="Split it, or make its images smaller.")
-
-
-def _password(path: str) -> DocumentError:
-    return DocumentError(path, "password", f"{path} is protected by a password.", hint="Save a copy without password in the source.")
-
-
-def _damaged(path: str, why: str) -> DocumentError:
-    return DocumentError(
-        path, "damaged", f"{path} is not a readable Word document: {why}.", hint="Open it in Word and save it anew as .docx."
-    )
+        raise package.damaged(type(error).__name__) from error
 
 
 class _Walk:

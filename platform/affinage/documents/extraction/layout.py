@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a page. Lengths are in points, `baseline` counts from the page's bottom."""
+    """One line of a page. Lengths are in points, `baseline` counts from the page's bottom. `rows`: it stands for a ruled table."""
 
     page: int
     cells: tuple[Cell, ...]
@@ -65,6 +65,7 @@ class Line:
     height: float
     size: float
     bold: bool
+    rows: tuple[tuple[str, ...], ...] | None = None
 
     @property
     def text(self) -> str:
@@ -110,7 +111,7 @@ def blocks_of(pages: Sequence[Sequence[Line]]) -> list[Block]:
     lines = [line for page in kept for line in page]
     if not lines:
         return []
-    style = _style(lines)
+    style = _style([line for line in lines if line.rows is None] or lines)
     compounds = {word.lower() for line in lines for word in _COMPOUND.findall(line.text)}
     return [block for group in _grouped(lines, style) if (block := _closed(group, compounds)) is not None]
 
@@ -121,7 +122,12 @@ def _whole_lines(page: Sequence[Line]) -> Iterator[Line]:
     for line in page:
         if whole is None:
             whole = line
-        elif abs(whole.baseline - line.baseline) < SAME_BASELINE * line.size and line.left > whole.right:
+        elif (
+            line.rows is None
+            and whole.rows is None
+            and abs(whole.baseline - line.baseline) < SAME_BASELINE * line.size
+            and line.left > whole.right
+        ):
             whole = replace(whole, cells=whole.cells + line.cells, bold=whole.bold and line.bold)
         else:
             yield whole
@@ -145,7 +151,7 @@ def without_furniture(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
 
 def _margins(page: Sequence[Line]) -> Iterator[tuple[Line, str]]:
     """The outermost lines that white space parts from the text: the first lines of a paragraph are no header."""
-    ordered = sorted(page, key=lambda line: -line.baseline)
+    ordered = sorted((line for line in page if line.rows is None), key=lambda line: -line.baseline)
     for where, lines in (("top", ordered), ("bottom", ordered[::-1])):
         for count in range(1, MARGIN_LINES + 1):
             following = lines[count : count + 1]
@@ -216,11 +222,13 @@ def _grouped(lines: Sequence[Line], style: _Style) -> Iterator[_Open]:
 def _table_rows(lines: Sequence[Line], start: int) -> int:
     """How many lines from `start` on are rows of one table: at least two with the same columns, else 0."""
     first = lines[start]
+    if first.rows is not None:
+        return 1
     if len(first.cells) < 2 or (len(first.cells) == 2 and _MARK_ALONE.fullmatch(first.cells[0].text)):
         return 0
     count = 1
     for line in lines[start + 1 :]:
-        if line.page != first.page or len(line.cells) != len(first.cells) or not _aligned(first, line):
+        if line.page != first.page or line.rows is not None or len(line.cells) != len(first.cells) or not _aligned(first, line):
             break
         count += 1
     return count if count > 1 else 0
@@ -288,9 +296,10 @@ def _heading_level(line: Line, style: _Style, *, apart: bool) -> int | None:
 def _closed(group: _Open, compounds: set[str]) -> Block | None:
     page = group.lines[0].page
     if group.kind == "table":
-        found = table([[cell.text for cell in line.cells] for line in group.lines])
+        ruled = group.lines[0].rows
+        found = table([list(row) for row in ruled] if ruled is not None else [[cell.text for cell in line.cells] for line in group.lines])
         return found and Block(found.kind, found.text, page=page, rows=found.rows)
-    text = _joined((line.text for line in group.lines), compounds)[group.strip :].strip()
+    text = joined((line.text for line in group.lines), compounds)[group.strip :].strip()
     if not text:
         return None
     if group.kind == "heading":
@@ -298,7 +307,8 @@ def _closed(group: _Open, compounds: set[str]) -> Block | None:
     return Block("list_item" if group.kind == "list_item" else "paragraph", text, page=page)
 
 
-def _joined(lines: Iterable[str], compounds: set[str]) -> str:
+def joined(lines: Iterable[str], compounds: Collection[str] = ()) -> str:
+    """The lines of a block as one text; a word cut at a line's end becomes whole. `compounds` are written with a hyphen."""
     parts: list[str] = []
     for line in lines:
         if not parts:
@@ -313,7 +323,7 @@ def _joined(lines: Iterable[str], compounds: set[str]) -> str:
     return "".join(parts).replace(HYPHEN, "-")
 
 
-def _keeps_hyphen(before: str, after: str, compounds: set[str]) -> bool:
+def _keeps_hyphen(before: str, after: str, compounds: Collection[str]) -> bool:
     """Whether a word cut at a line's end is written with a hyphen anywhere: "peut-être", but not "informa-tion"."""
     left = re.split(r"[^\w-]", before)[-1]
     right = re.split(r"[^\w-]", after, maxsplit=1)[0]

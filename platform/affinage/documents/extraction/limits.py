@@ -14,3 +14,15 @@ MAX_UNPACKED_XML_BYTES = 64 * 1024 * 1024
 
 MAX_PAGES = 10_000
 # Of a PDF.
+
+MAX_MEMORY_BYTES = 2 * 1024**3
+# Of the process that reads a document, its libraries included (address space): the largest documents take about half of it.
+
+MAX_SILENT_SECONDS = 120.0
+# Without a page, or a piece of a long text, done: a loop that never ends. A slow machine needs some seconds for one.
+
+MAX_SECONDS = 3600.0
+# For one document, whatever it reports: a thousand scanned pages.
+
+MAX_REPLY_BYTES = 1024**3
+# Of what the process answers: the longest text, twice, in the widest characters.

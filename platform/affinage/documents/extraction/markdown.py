@@ -10,6 +10,7 @@ from affinage.documents.blocks import Block, BlockKind
 from affinage.documents.extraction import html
 from affinage.documents.extraction.decoding import clean, decode, lines, one_line
 from affinage.documents.extraction.dispatch import Extraction
+from affinage.documents.extraction.progress import step
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -35,7 +36,11 @@ def read(data: bytes, *, path: str) -> Extraction:
         title = one_line(found.group(2)) if found else ""
         text = text[front.end() :]
     parser = _parser()
-    return Extraction(tuple(block for piece in pieces(text) for block in _Walk(parser, piece).blocks()), title)
+    blocks: list[Block] = []
+    for piece in pieces(text):
+        blocks.extend(_Walk(parser, piece).blocks())
+        step()
+    return Extraction(tuple(blocks), title)
 
 
 def _parser() -> MarkdownIt:

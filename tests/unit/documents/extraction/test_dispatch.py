@@ -1,8 +1,6 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from affinage.documents.extraction import EXTRACT_FINGERPRINT, SUPPORTED_SUFFIXES, dispatch, extract, format_of
+from affinage.documents.extraction import SUPPORTED_SUFFIXES, dispatch, extract, extract_fingerprint, format_of
 from affinage.errors import DocumentError
 
 
@@ -64,16 +62,10 @@ def test_the_language_is_told() -> None:
 
 
 def test_the_fingerprint_names_the_parsers() -> None:
-    assert "pypdfium2-" in EXTRACT_FINGERPRINT
+    assert "pypdfium2-" in extract_fingerprint(None)
 
 
-@given(st.binary(max_size=300), st.sampled_from(sorted(SUPPORTED_SUFFIXES)))
-def test_any_bytes_give_blocks_of_text_or_a_document_error(data: bytes, suffix: str) -> None:
-    try:
-        document = extract(data, path=f"a{suffix}")
-    except DocumentError:
-        return
-    assert document.blocks
-    assert all(block.text.strip() for block in document.blocks)
-    for block, (start, end) in zip(document.blocks, document.spans(), strict=True):
-        assert document.text[start:end] == block.text
+def test_the_fingerprint_depends_on_what_is_declared_of_xml() -> None:
+    given = {"num": "heading", "p": "paragraph"}
+    assert extract_fingerprint(given) == extract_fingerprint(dict(reversed(given.items())))
+    assert len({extract_fingerprint(None), extract_fingerprint(given), extract_fingerprint({"num": "skip"})}) == 3

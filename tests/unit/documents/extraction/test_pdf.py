@@ -2,7 +2,7 @@ import pytest
 
 from affinage.documents.extraction import extract
 from affinage.errors import DocumentError
-from tests.support.files import make_encrypted_pdf, make_image_pdf, make_lines_pdf, make_pdf
+from tests.support.files import make_encrypted_pdf, make_lines_pdf, make_pdf
 
 LONG = "Les agents déposent leur demande de congé au moins quinze jours avant la date prévue. " * 5
 
@@ -72,14 +72,6 @@ def test_two_columns_are_read_one_after_the_other() -> None:
     right = [(320, 700 - 12 * number, f"droite {number} du texte de la colonne") for number in range(5)]
     text = " ".join(text for *_, text in found(make_lines_pdf([left + right])))
     assert text.index("gauche 4") < text.index("droite 0")
-
-
-def test_a_scan_has_no_text_and_says_what_to_do() -> None:
-    with pytest.raises(DocumentError) as caught:
-        extract(make_image_pdf(2), path="a.pdf")
-    assert caught.value.reason == "no_text"
-    assert "scan" in caught.value.message
-    assert "OCR" in caught.value.hint
 
 
 def test_a_protected_pdf_is_told_from_a_damaged_one() -> None:
