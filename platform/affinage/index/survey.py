@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,13 @@ from affinage.database.engine import Database
 from affinage.declarations.model import SourceSpec
 from affinage.documents.blocks import ExtractedDocument
 from affinage.documents.extraction import EXTRACT_FINGERPRINT, extract, format_of
-from affinage.documents.sources import FolderSource, Listed, allow_of
+from affinage.documents.sources import Listed, Source, allow_of
 from affinage.errors import DocumentError
 from affinage.index import ledger
 from affinage.index.identity import raw_hash
 from affinage.index.plan import Known, join, match_moves, must_hold
 
-AllowOf = Callable[[str], tuple[str, ...]]
+AllowOf = Callable[[Listed], tuple[str, ...]]
 
 
 @dataclass
@@ -42,12 +42,12 @@ class Survey:
     held: bool = False
     scan_started_ns: int = 0
 
-    def signature(self, listed: Listed) -> dict[str, int] | None:
+    def signature(self, listed: Listed) -> Mapping[str, Any] | None:
         """What to record of the listed signature: None when the file may still change without showing it."""
         return listed.signature.as_json() if listed.signature.is_settled(self.scan_started_ns) else None
 
 
-def survey(database: Database, spec: SourceSpec, source: FolderSource) -> tuple[Survey, AllowOf]:
+def survey(database: Database, spec: SourceSpec, source: Source) -> tuple[Survey, AllowOf]:
     """List the source and compare it with the ledger; also the function that says who may read a path.
 
     Raises
@@ -58,17 +58,18 @@ def survey(database: Database, spec: SourceSpec, source: FolderSource) -> tuple[
     # The clock that file systems stamp with, not the one that tests move.
     result = Survey(scan_started_ns=time.time_ns())
     allow = allow_of(spec, source)
+    listing = source.listing()  # a web site is crawled here: no transaction waits for that
     with database.read() as connection:
         known = ledger.count_known(connection, spec.name)
-        _compare(connection, spec.name, source, allow, result)
+        _compare(connection, spec.name, listing, allow, result)
     if result.missing and result.added:
         _find_moves(source, result)
     result.held = must_hold(missing=len(result.missing), known=known, listed=result.seen)
     return result, allow
 
 
-def _compare(connection: Connection, name: str, source: FolderSource, allow: AllowOf, result: Survey) -> None:
-    for listed, known in join(source.listing(), ledger.stream_known(connection, name)):
+def _compare(connection: Connection, name: str, listing: Iterator[Listed], allow: AllowOf, result: Survey) -> None:
+    for listed, known in join(listing, ledger.stream_known(connection, name)):
         if listed is None:
             if known is not None:
                 result.missing.append(known)
@@ -80,7 +81,7 @@ def _compare(connection: Connection, name: str, source: FolderSource, allow: All
             else:
                 result.added.append(listed)
             continue
-        label = allow(listed.path)
+        label = allow(listed)
         if label != known.allow:
             result.rights.append((known, label))
         if known.signature != listed.signature.as_json() or _worth_another_try(known):
@@ -95,7 +96,7 @@ def _worth_another_try(known: Known) -> bool:
     return known.failed and (known.failure or {}).get("extractor") != EXTRACT_FINGERPRINT
 
 
-def _find_moves(source: FolderSource, result: Survey) -> None:
+def _find_moves(source: Source, result: Survey) -> None:
     hashes = {}
     for listed in result.added:
         try:
@@ -120,13 +121,13 @@ class Inspected:
     failure: dict[str, Any] | None = None
 
 
-def inspect(source: FolderSource, found: Survey) -> Iterator[Inspected]:
+def inspect(source: Source, found: Survey) -> Iterator[Inspected]:
     """Read and extract what the survey could not judge by signature, one at a time."""
     todo: list[tuple[Listed, Known | None]] = [*found.suspects, *((listed, None) for listed in found.added)]
     for listed, known in todo:
         digest = None
         try:
-            data = source.read(listed.path)
+            data = source.read(listed.path, listed=listed.signature)
             digest = raw_hash(data)
             same = known is not None and known.raw_hash == digest
             yield Inspected(listed, known, digest, None if same else extract(data, path=listed.path))

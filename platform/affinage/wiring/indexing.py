@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from affinage.wiring.models import Models
 
 if TYPE_CHECKING:
+    from affinage.documents.sources import Places
     from affinage.index.cache import VectorCache
     from affinage.index.clients import IndexClients
     from affinage.index.generations import BuildReport, SwitchReport
@@ -46,6 +47,19 @@ class Indexing(Models):
 
         return Searcher(self.database, self.store, self.embedder)
 
+    @cached_property
+    def places(self) -> Places:
+        """Opens sources within what operators allow."""
+        from affinage.documents.sources import Places
+
+        given = self.settings
+        return Places(
+            source_roots=given.source_roots,
+            egress_hosts=given.egress_hosts,
+            s3_endpoint_url=given.s3_endpoint_url,
+            connections={name: url.get_secret_value() for name, url in given.connections.items()},
+        )
+
     def index_clients(self, *, progress: Callable[[str], None] = lambda _: None) -> IndexClients:
         """What the operations of `index` work with; `progress` gets a line now and then."""
         from affinage.index.clients import IndexClients
@@ -58,7 +72,7 @@ class Indexing(Models):
             embedder_of=self.embedder,
             now=self.now,
             new_id=self.new_id,
-            source_roots=self.settings.source_roots,
+            places=self.places,
             progress=progress,
         )
 
@@ -88,4 +102,6 @@ class Indexing(Models):
         """Close what was opened."""
         if "cache" in self.__dict__:
             self.cache.close()
+        if "places" in self.__dict__:
+            self.places.close()
         super().close()
