@@ -135,9 +135,9 @@ def test_a_server_that_is_not_named_by_operators_is_never_asked(place: S3Place) 
 
 
 def test_a_profile_that_does_not_exist_is_a_wrong_configuration(place: S3Place) -> None:
+    spec = place.spec(profile="nobody")
     with pytest.raises(ConfigurationError, match="nobody"):
-        opened_with = place.spec(profile="nobody")
-        S3Source(opened_with, egress_hosts=("127.0.0.1",))
+        S3Source(spec, egress_hosts=("127.0.0.1",))
 
 
 @pytest.fixture
