@@ -84,6 +84,15 @@ class Indexing(Models):
 
         return sync_sources(self.index_clients(progress=progress), sources, dry_run=dry_run, confirm_deletes=confirm_deletes)
 
+    def sync_changed(self, *, progress: Callable[[str], None] = lambda _: None) -> SyncReport:
+        """Index the sources that somebody says have changed since their last sync."""
+        from affinage.index.hints import hinted_sources
+        from affinage.index.reports import SyncReport
+
+        with self.database.read() as connection:
+            hinted = hinted_sources(connection)
+        return self.sync(*hinted, progress=progress) if hinted else SyncReport.total([], run_id=self.new_id())
+
     def build_generation(
         self, source: str, *, embedder: Mapping[str, Any] | None = None, progress: Callable[[str], None] = lambda _: None
     ) -> BuildReport:
