@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
+from sqlalchemy import select
 
 from affinage.cli import main as cli
+from affinage.database.tables.index import index_run
 from affinage.index.hints import record_hint
 from affinage.settings import load_settings
 from affinage.wiring import Affinage
@@ -171,12 +173,20 @@ def test_a_scope_names_a_declared_source(command: Command, declared: Path) -> No
     assert command("key", "create", "--user", "events", "--scope", "x:handbook", code=2)["error"]["type"] == "UsageError"
 
 
-def test_only_what_was_said_to_have_changed_is_synced(command: Command, declared: Path) -> None:
-    assert command("index", "sync", "--changed")["documents"]["seen"] == 0
+def test_only_what_was_said_to_have_changed_is_synced(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "d.yaml").write_text("sources: [{name: handbook, path: ./empty}, {name: letters, path: ./empty}]")
+    command("apply", "-f", str(tmp_path / "d.yaml"))
     app = Affinage(load_settings())
     with app.database.write() as connection:
         record_hint(connection, "handbook", now=app.now())
-    app.close()
-    assert command("index", "sync", "--changed")["documents"]["seen"] == 5
-    assert command("index", "sync", "--changed")["documents"]["seen"] == 0
+
+    def runs() -> list[str]:
+        with app.database.read() as connection:
+            return list(connection.execute(select(index_run.c.source)).scalars())
+
+    assert command("index", "sync", "--changed")["status"] == "complete"
+    assert command("index", "sync", "--changed")["status"] == "complete"
+    assert runs() == ["handbook"]
     assert command("index", "sync", "handbook", "--changed", code=2)["error"]["type"] == "UsageError"
+    app.close()
