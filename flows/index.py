@@ -2,8 +2,8 @@
 
     python flows/index.py --source handbook
 
-Each source is one task that calls the same operation as `affinage index sync`. A source that is being synced by another run
-is waited for, not done twice; what is worth trying again is tried again.
+With `--changed`, only sources that somebody said have changed. One task calls the same operation as `affinage index sync`. A
+source that is being synced by another run is waited for, not done twice; what is worth trying again is tried again.
 """
 
 from __future__ import annotations
@@ -34,25 +34,27 @@ def worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 
 
 @task(retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=worth_retrying)
-def sync(sources: list[str]) -> dict[str, Any]:
-    """Sync the sources; an empty list means all."""
+def sync(sources: list[str], *, changed: bool) -> dict[str, Any]:
+    """Sync the sources; an empty list means all, or all that are said to have changed."""
     app = Affinage(load_settings())
     try:
-        return app.sync(*sources).as_dict()
+        return (app.sync_changed() if changed else app.sync(*sources)).as_dict()
     finally:
         app.close()
 
 
 @flow(name="index")
-def index(sources: list[str] | None = None) -> dict[str, Any]:
-    """Sync every source, or the ones named; returns the report of `affinage index sync`."""
-    return sync(sources or [])
+def index(sources: list[str] | None = None, changed: bool = False) -> dict[str, Any]:
+    """Sync every source, or the ones named, or the changed ones; returns the report of `affinage index sync`."""
+    return sync(sources or [], changed=changed)
 
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--source", action="append", default=[], help="a declared source; default: all")
+    arguments.add_argument("--changed", action="store_true", help="only sources that are said to have changed")
+    given = arguments.parse_args()
     settings = load_settings()
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     logging.captureWarnings(True)
-    print(json.dumps(index(arguments.parse_args().source), default=str))  # noqa: T201  the caller reads it
+    print(json.dumps(index(given.source, given.changed), default=str))  # noqa: T201  the caller reads it

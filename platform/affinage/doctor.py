@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from affinage.declarations.model import FolderSpec
 from affinage.declarations.repository import list_assistants, list_sources
 from affinage.errors import AffinageError
 from affinage.wiring import Affinage
@@ -108,7 +109,7 @@ def _flows(app: Affinage) -> Check:
 def _declarations(app: Affinage) -> Check:
     with app.database.read() as connection:
         sources, assistants = list_sources(connection), list_assistants(connection)
-    gone = [source.name for source in sources if not source.path.is_dir()]
+    gone = [source.name for source in sources if isinstance(source, FolderSpec) and not source.path.is_dir()]
     if gone:
         return Check("declarations", False, f"folder missing for source {', '.join(gone)}", "Mount it, or correct `path` and apply again.")
     hint = "" if assistants else "Declare one in YAML: `affinage apply -f FILE`, or run `affinage demo`."

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from affinage.errors import ConfigurationError
 
 PREFIX = "AFFINAGE_"
+CONNECTION = "connection_"
 
 
 def _cache_home() -> Path:
@@ -49,8 +50,10 @@ class Settings(BaseModel):
     """An S3 server on site; default: the one that boto3 is configured for."""
     source_roots: tuple[Path, ...] = ()
     """Folders below which folder sources may lie. Empty: anywhere (one machine, one user)."""
+    connections: dict[str, SecretStr] = Field(default_factory=dict)
+    """SQLAlchemy URL of each database that an SQL source may name; in the environment one variable each, `AFFINAGE_CONNECTION_<NAME>`."""
     egress_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
-    """Hosts that an assistant's engine endpoint may name."""
+    """Hosts that an engine's endpoint, an S3 server or a web source may name; a private address of a web site stands here too."""
     embedder_url: str | None = None
     """The embedder's service, `http://HOST:PORT`, with all pods behind that name; default: in this process."""
     generators: tuple[str, ...] = ()
@@ -96,9 +99,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     given = {key.removeprefix(PREFIX).lower(): value for key, value in environ.items() if key.startswith(PREFIX)}
+    named = {key.removeprefix(CONNECTION): given.pop(key) for key in list(given) if key.startswith(CONNECTION)}
     home = Path(given.get("home", Settings.model_fields["home"].default)).expanduser().absolute()
     file = home / "affinage.toml"
     values: dict[str, Any] = {**_read_file(file), **{key: _split(key, value) for key, value in given.items()}, "home": home}
+    if named:
+        values["connections"] = {**(values.get("connections") or {}), **named}
     try:
         return Settings(**values)
     except ValidationError as error:

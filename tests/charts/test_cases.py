@@ -103,6 +103,16 @@ def test_keys_of_secrets_can_be_named(render: Render) -> None:
     assert "AFFINAGE_VECTORS_API_KEY" not in gateway(render, {})
 
 
+def test_databases_of_sources_are_known_where_syncs_run_and_nowhere_else(render: Render) -> None:
+    values = {"worker.connections": {"procedures": {"existingSecret": "procedures", "key": "url"}}}
+    found = {name: environment(pod["spec"]["containers"][0]) for name, pod in render(values).pods()}
+    assert {name for name, variables in found.items() if "AFFINAGE_CONNECTION_PROCEDURES" in variables} == {"Deployment affinage-worker"}
+    reference = {"secretKeyRef": {"name": "procedures", "key": "url"}}
+    assert found["Deployment affinage-worker"]["AFFINAGE_CONNECTION_PROCEDURES"] == reference
+    template = render({**values, "worker.jobTemplate.enabled": True}).one("ConfigMap", "affinage-job-template")["data"]
+    assert "AFFINAGE_CONNECTION_PROCEDURES" in next(iter(template.values()))
+
+
 def test_pools_are_addressed_by_their_engines(render: Render) -> None:
     big = {"engine": "llama-3-8b", "gpus": 1, **CLAIM}
     assert gateway(render, {})["AFFINAGE_GENERATORS"] == "package:smollm2=http://affinage-generator-smollm2:3000"

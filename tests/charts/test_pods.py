@@ -11,7 +11,7 @@ from typer.main import get_command
 from affinage.cli.main import app
 from affinage.errors import ConfigurationError
 from affinage.serving.server import GRACE_SECONDS
-from affinage.settings import PREFIX, Settings, load_settings
+from affinage.settings import CONNECTION, PREFIX, Settings, load_settings
 from tests.charts.conftest import Render
 from tests.charts.rendering import values_file
 from tests.support.manifests import containers, environment
@@ -62,7 +62,7 @@ def test_settings_know_every_variable_of_ours(render: Render, values: dict[str, 
         for container in containers(pod["spec"]):
             ours = {name.removeprefix(PREFIX).lower() for name in environment(container) if name.startswith(PREFIX)}
             # The settings refuse a variable that they do not know: the process would not start.
-            assert ours <= KNOWN, where
+            assert {name for name in ours if not name.startswith(CONNECTION)} <= KNOWN, where
 
 
 @BOTH
@@ -115,7 +115,7 @@ def test_every_process_keeps_its_state_in_a_folder_of_the_pod_and_calls_nobody(r
                 assert any(found.get(name, "/tmp").startswith(folder) for folder in ("/var/lib/affinage", "/tmp")), name
 
 
-SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY|AUTH|ACCESS_KEY|USERNAME|DATABASE_URL")
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY|AUTH|ACCESS_KEY|USERNAME|DATABASE_URL|AFFINAGE_CONNECTION_")
 
 
 @BOTH
@@ -149,6 +149,7 @@ def test_each_secret_goes_only_to_those_that_need_it(render: Render) -> None:
         "affinage-blobs": serving,
         "affinage-registry": serving - {"Deployment gateway"},
         "affinage-prefect": flows | {"Job schedules"},
+        "procedures": flows,
     }
 
 

@@ -82,10 +82,16 @@ def test_a_server_is_started_once_on_its_home(server: PrefectServer) -> None:
 
 def test_deploying_follows_the_declarations_and_can_be_repeated(app: Affinage, tmp_path: Path) -> None:
     first = deploy()
-    assert first == {"deployments": ["evaluate/candidates", "index/handbook", "index/letters", "promote/evidence"], "removed": []}
+    assert first == {
+        "deployments": ["evaluate/candidates", "index/changed sources", "index/handbook", "index/letters", "promote/evidence"],
+        "removed": [],
+    }
     assert deploy() == first
     declare(app, tmp_path, "handbook")
-    assert deploy() == {"deployments": ["evaluate/candidates", "index/handbook", "promote/evidence"], "removed": ["letters"]}
+    assert deploy() == {
+        "deployments": ["evaluate/candidates", "index/changed sources", "index/handbook", "promote/evidence"],
+        "removed": ["letters"],
+    }
 
 
 def test_the_runs_of_an_outage_collapse_into_one_sync(app: Affinage, worker: Callable[[], subprocess.Popen[bytes]]) -> None:

@@ -41,6 +41,16 @@ def test_the_database_url_never_prints_its_password() -> None:
     assert "secret" not in repr(settings)
 
 
+def test_each_database_of_an_sql_source_has_a_variable_of_its_own_that_never_prints(tmp_path: Path) -> None:
+    (tmp_path / "affinage.toml").write_text('[connections]\npages = "sqlite:////srv/pages.db"\nforms = "sqlite:////srv/forms.db"\n')
+    settings = load_settings({"AFFINAGE_HOME": str(tmp_path), "AFFINAGE_CONNECTION_PAGES": "postgresql+psycopg://u:s3cret@db/pages"})
+    assert {name: url.get_secret_value() for name, url in settings.connections.items()} == {
+        "pages": "postgresql+psycopg://u:s3cret@db/pages",
+        "forms": "sqlite:////srv/forms.db",
+    }
+    assert "s3cret" not in repr(settings)
+
+
 def test_lists_are_split_at_commas_and_paths_at_the_path_separator() -> None:
     settings = load_settings({"AFFINAGE_EGRESS_HOSTS": "a.example,b.example", "AFFINAGE_SOURCE_ROOTS": "/srv/a:/srv/b"})
     assert settings.egress_hosts == ("a.example", "b.example")

@@ -123,6 +123,17 @@ the middle of a failed upgrade still finds the environment of its revision.
   value: affinage
 {{- end -}}
 
+{{/* Databases that SQL sources name: only where syncs run. */}}
+{{- define "affinage.environment.connections" -}}
+{{- range $name, $secret := .Values.worker.connections }}
+- name: AFFINAGE_CONNECTION_{{ upper $name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret.existingSecret }}
+      key: {{ $secret.key }}
+{{- end }}
+{{- end -}}
+
 {{/* A process that computes uses the cores it may use, and not all that the node has. */}}
 {{- define "affinage.environment.threads" -}}
 - name: AFFINAGE_THREADS

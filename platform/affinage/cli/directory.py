@@ -8,22 +8,30 @@ import typer
 
 from affinage.cli.context import installation
 from affinage.cli.output import JsonFlag, emit
+from affinage.declarations.repository import get_source
+from affinage.errors import UsageError
 from affinage.identity.directory import add_member, list_members, remove_member
-from affinage.identity.keys import create_key, list_keys, revoke_key
+from affinage.identity.keys import create_key, list_keys, revoke_key, source_scope
 
 keys = typer.Typer(no_args_is_help=True, help="API keys.\n\nExample: affinage key create --user alice")
 groups = typer.Typer(no_args_is_help=True, help="Members of groups.\n\nExample: affinage group add hr dana")
 
 
 @keys.command("create")
-def create(user: Annotated[str, typer.Option("--user", help="Whose key it is.")], json_output: JsonFlag = False) -> None:
+def create(
+    user: Annotated[str, typer.Option("--user", help="Whose key it is.")],
+    scope: Annotated[str | None, typer.Option("--scope", help="`source:NAME`: the key may only say that this source has changed.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
     """Make a key; it is shown once and stored hashed.
 
-    Example: affinage key create --user alice
+    Example: affinage key create --user bucket-events --scope source:handbook
     """
     with installation() as app, app.database.write() as connection:
-        key_id, key = create_key(connection, user=user, now=app.now(), new_id=app.new_id)
-    emit({"key_id": key_id, "key": key, "user": user}, as_json=json_output, lines=[key, f"id {key_id}; shown this once."])
+        if scope is not None and scope != source_scope(get_source(connection, scope.partition(":")[2]).name):
+            raise UsageError(f"There is no scope `{scope}`.", hint="Write `source:NAME`.")
+        key_id, key = create_key(connection, user=user, now=app.now(), new_id=app.new_id, scope=scope)
+    emit({"key_id": key_id, "key": key, "user": user, "scope": scope}, as_json=json_output, lines=[key, f"id {key_id}; shown this once."])
 
 
 @keys.command("list")
@@ -34,8 +42,12 @@ def list_(json_output: JsonFlag = False) -> None:
     """
     with installation() as app, app.database.read() as connection:
         found = list_keys(connection)
-    rows = [{"key_id": k.key_id, "user": k.user, "created_at": k.created_at, "revoked_at": k.revoked_at} for k in found]
-    emit({"keys": rows}, as_json=json_output, lines=[f"{k.key_id}  {k.user}{'  revoked' if k.revoked_at else ''}" for k in found])
+    rows = [{"key_id": k.key_id, "user": k.user, "scope": k.scope, "created_at": k.created_at, "revoked_at": k.revoked_at} for k in found]
+    emit(
+        {"keys": rows},
+        as_json=json_output,
+        lines=[f"{k.key_id}  {k.user}{f'  {k.scope}' if k.scope else ''}{'  revoked' if k.revoked_at else ''}" for k in found],
+    )
 
 
 @keys.command("revoke")

@@ -8,7 +8,7 @@ import typer
 
 from affinage.cli.context import installation
 from affinage.cli.output import JsonFlag, emit, note
-from affinage.errors import AffinageError
+from affinage.errors import AffinageError, UsageError
 
 index = typer.Typer(no_args_is_help=True, help="What is searched: sync, check, build, switch.\n\nExample: affinage index sync handbook")
 
@@ -21,6 +21,7 @@ def sync(
     sources: Annotated[list[str] | None, typer.Argument(help="Names of sources; all when none is named.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost, and do nothing.")] = False,
     confirm_deletes: Annotated[bool, typer.Option("--confirm-deletes", help="Delete even when very many documents are missing.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Only sources that somebody said have changed.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Index what changed, and nothing else. Exits 3 when deletions wait for confirmation.
@@ -28,7 +29,12 @@ def sync(
     Example: affinage index sync handbook --dry-run
     """
     with installation() as app:
-        report = app.sync(*(sources or ()), dry_run=dry_run, confirm_deletes=confirm_deletes, progress=note)
+        if changed:
+            if sources or dry_run or confirm_deletes:
+                raise UsageError("`--changed` names the sources by itself.", hint="Leave out the names and the other options.")
+            report = app.sync_changed(progress=note)
+        else:
+            report = app.sync(*(sources or ()), dry_run=dry_run, confirm_deletes=confirm_deletes, progress=note)
         with app.database.read() as connection:
             from affinage.index.sources import declared_sources, source_status
 

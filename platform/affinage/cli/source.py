@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,6 +14,7 @@ from affinage.errors import AffinageError, DocumentError
 
 if TYPE_CHECKING:
     from affinage.documents.extraction import Extract
+    from affinage.documents.sources import Places
 
 sources = typer.Typer(no_args_is_help=True, help="Places documents come from.\n\nExample: affinage source check handbook")
 
@@ -33,11 +32,11 @@ def list_(json_output: JsonFlag = False) -> None:
     with installation() as app:
         with app.database.read() as connection:
             specs = list_sources(connection)
-        found = [_listed(spec, roots=app.settings.source_roots) for spec in specs]
+        found = [_listed(spec, app.places) for spec in specs]
     if not found:
         note("No source is declared. Declare one in YAML and run `affinage apply -f FILE`.")
     totals = {key: sum(source.get(key) or 0 for source in found) for key in COUNTS}
-    lines = [f"{s['name']}  {s['kind']}  {s['path']}  " + (s["error"] or ", ".join(f"{s[key]} {key}" for key in COUNTS)) for s in found]
+    lines = [f"{s['name']}  {s['kind']}  {s['place']}  " + (s["error"] or ", ".join(f"{s[key]} {key}" for key in COUNTS)) for s in found]
     emit({"sources": found, **totals}, as_json=json_output, lines=lines)
 
 
@@ -52,46 +51,46 @@ def check(name: str, json_output: JsonFlag = False) -> None:
     with installation() as app:
         with app.database.read() as connection:
             spec = get_source(connection, name)
-        counts, failures = _check(spec, roots=app.settings.source_roots, extract=app.extraction.extract)
+        counts, failures = _check(spec, app.places, extract=app.extraction.extract)
     lines = [", ".join(f"{counts[key]} {key}" for key in COUNTS)]
     lines += [f"{failure['path']}: {failure['message']} {failure['hint']}".rstrip() for failure in failures]
     emit({"source": name, **counts, "failures": failures}, as_json=json_output, lines=lines)
 
 
-def _listed(spec: SourceSpec, *, roots: Sequence[Path]) -> dict[str, Any]:
+def _listed(spec: SourceSpec, places: Places) -> dict[str, Any]:
     from affinage.documents.extraction import format_of
-    from affinage.documents.sources import allow_of, open_source
+    from affinage.documents.sources import allow_of
 
     counts = dict.fromkeys(COUNTS, 0)
     error = None
     try:
-        source = open_source(spec, roots=roots)
+        source = places.open(spec)
         allow = allow_of(spec, source)
         for listed in source.listing():
             supported = format_of(listed.path) is not None
             counts["documents"] += 1
             counts["readable"] += supported
             counts["unsupported"] += not supported
-            counts["denied"] += not allow(listed.path)
+            counts["denied"] += not allow(listed)
     except AffinageError as failed:
         # One source that cannot be listed must not hide the others.
         error = str(failed)
         counts = dict.fromkeys(COUNTS, 0)
-    return {"name": spec.name, "kind": spec.kind, "path": str(spec.path), "organisation": spec.organisation, **counts, "error": error}
+    return {"name": spec.name, "kind": spec.kind, "place": spec.place, "organisation": spec.organisation, **counts, "error": error}
 
 
-def _check(spec: SourceSpec, *, roots: Sequence[Path], extract: Extract) -> tuple[dict[str, int], list[dict[str, str]]]:
-    from affinage.documents.sources import allow_of, open_source
+def _check(spec: SourceSpec, places: Places, *, extract: Extract) -> tuple[dict[str, int], list[dict[str, str]]]:
+    from affinage.documents.sources import allow_of
 
-    source = open_source(spec, roots=roots)
+    source = places.open(spec)
     allow = allow_of(spec, source)
     counts = dict.fromkeys(COUNTS, 0)
     failures: list[dict[str, str]] = []
     for listed in source.listing():
         counts["documents"] += 1
-        counts["denied"] += not allow(listed.path)
+        counts["denied"] += not allow(listed)
         try:
-            extract(source.read(listed.path), path=listed.path, xml=spec.xml)
+            extract(source.read(listed.path, listed=listed.signature), path=listed.path, xml=spec.xml)
             counts["readable"] += 1
         except DocumentError as failed:
             counts["unsupported"] += failed.reason == "unsupported"

@@ -6,6 +6,7 @@ computed again in the same transaction, before any sync.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ from affinage.declarations.model import AssistantSpec, Declarations, SourceSpec
 from affinage.errors import ConfigurationError
 from affinage.identity.access import allowed
 from affinage.identity.directory import ensure_organisation
+from affinage.identity.rights import intersection
 
 
 @dataclass
@@ -56,8 +58,9 @@ def apply_declarations(connection: Connection, declared: Declarations, *, now: d
     for name in sorted(named):
         ensure_organisation(connection, name=name, now=now)
     for source in declared.sources:
+        before = connection.execute(select(tables.source.c.spec).where(tables.source.c.name == source.name)).scalar()
         if _write(connection, tables.source, source, report, kind="source", now=now):
-            _refresh_rights(connection, source, now=now)
+            _refresh_rights(connection, source, before=(before or {}).get("access"), now=now)
     for assistant in declared.assistants:
         _write(connection, tables.assistant, assistant, report, kind="assistant", now=now)
     _write_roles(connection, declared, report, prune=prune)
@@ -99,13 +102,19 @@ def _write(
     return True
 
 
-def _refresh_rights(connection: Connection, source: SourceSpec, *, now: datetime) -> None:
-    if source.access == "from_files":
-        return  # the files say it, and only a sync reads them
+def _refresh_rights(connection: Connection, source: SourceSpec, *, before: object, now: datetime) -> None:
+    if isinstance(source.access, str):
+        # The place itself says it, and only a sync reads that; until then the rules that were taken away open nothing.
+        if source.access != before:
+            connection.execute(update(document).where(document.c.source == source.name).values(allow=[], updated_at=now))
+        return
     rules = source.rules()
     rows = connection.execute(select(document.c.doc_key, document.c.path, document.c.allow).where(document.c.source == source.name))
     for row in rows.all():
-        label = list(allowed(rules, row.path))
+        label = list(allowed(rules, unicodedata.normalize("NFC", row.path)))
+        if source.carries_rights:
+            # What the place says of the document is not stored: a rule narrows at once, and widens with the next sync.
+            label = sorted(intersection([label, row.allow]))
         if label != row.allow:
             connection.execute(update(document).where(document.c.doc_key == row.doc_key).values(allow=label, updated_at=now))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, field_validator, model_validator
 
 from affinage.errors import ConfigurationError
 from affinage.identity.access import AccessRule
@@ -31,24 +33,191 @@ class AccessRuleSpec(_Declared):
     allow: tuple[PrincipalName, ...]
 
 
+Rules = tuple[AccessRuleSpec, ...]
+Suffix = Annotated[str, Field(pattern=r"^\.[A-Za-z0-9]{1,10}$")]
+"""Of a file name: it tells the format."""
+
+
 class SourceSpec(_Declared):
-    """A place documents come from."""
+    """A place documents come from: what every kind declares."""
 
     name: Name
     organisation: Name = "default"
-    kind: Literal["folder"] = "folder"
-    path: Path
+    kind: str
     schedule: Cron | None = None
-    access: tuple[AccessRuleSpec, ...] | Literal["from_files"] = ()
+    access: Rules | str = ()
     embedder: str = "package:minilm"
     xml: dict[ElementName, Literal["title", "heading", "paragraph", "list_item", "table", "row", "code", "skip"]] | None = None
     """What elements of XML documents are; elements that are not named stand for what is in them."""
 
     def rules(self) -> tuple[AccessRule, ...]:
-        """The declared access rules, first match wins. Empty for `from_files`: the files say it."""
-        if self.access == "from_files":
+        """The declared access rules in NFC, first match wins. Empty when the place itself says who may read."""
+        if isinstance(self.access, str):
             return ()
-        return tuple(AccessRule(rule.match, rule.allow) for rule in self.access)
+        return tuple(AccessRule(unicodedata.normalize("NFC", rule.match), rule.allow) for rule in self.access)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        raise NotImplementedError
+
+    @property
+    def carries_rights(self) -> bool:
+        """Whether each document comes with principals of its own, which narrow the rules or stand in their place."""
+        return False
+
+
+class FolderSpec(SourceSpec):
+    """A folder."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    access: Rules | Literal["from_files"] = ()
+
+    @property
+    def place(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+
+class S3Spec(SourceSpec):
+    """Objects of a bucket below a prefix."""
+
+    kind: Literal["s3"]
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    prefix: str = ""
+    endpoint: str | None = None
+    profile: str | None = None
+    rights_tag: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    access: Rules | Literal["from_tags"] = ()
+
+    @field_validator("prefix")
+    @classmethod
+    def _below(cls, prefix: str) -> str:
+        # `hand` would also be the beginning of `handbook-draft/`.
+        return f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, endpoint: str | None) -> str | None:
+        return endpoint if endpoint is None else _http_url(endpoint)
+
+    @model_validator(mode="after")
+    def _tag_is_named(self) -> S3Spec:
+        if self.access == "from_tags" and self.rights_tag is None:
+            raise ValueError("`access: from_tags` needs `rights_tag`, the key of the tag that lists who may read")
+        return self
+
+    @property
+    def place(self) -> str:
+        """Its bucket and prefix."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def carries_rights(self) -> bool:
+        """Whether a tag lists who may read."""
+        return self.rights_tag is not None
+
+
+class SqlColumns(_Declared):
+    """Which column of the query is what. `text` or `blob`; without `version` a digest tells whether a row changed."""
+
+    key: str
+    text: str | None = None
+    blob: str | None = None
+    title: str | None = None
+    suffix: str | None = None
+    rights: str | None = None
+    version: str | None = None
+
+    @model_validator(mode="after")
+    def _one_content(self) -> SqlColumns:
+        if (self.text is None) == (self.blob is None):
+            raise ValueError("give `text` or `blob`, and not both")
+        if self.title is not None and self.text is None:
+            raise ValueError("a `title` is written above a `text`; a file in a `blob` has its own")
+        if self.suffix is not None and self.blob is None:
+            raise ValueError("a column with the `suffix` belongs to a `blob`; for a `text` declare `suffix` beside `columns`")
+        return self
+
+
+class SqlSpec(SourceSpec):
+    """Rows of a query. `connection` names an address that only the settings hold."""
+
+    kind: Literal["sql"]
+    connection: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    query: Annotated[str, Field(min_length=1)]
+    columns: SqlColumns
+    suffix: Suffix = ".md"
+    access: Rules | Literal["from_column"] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> SqlSpec:
+        if self.access == "from_column" and self.columns.rights is None:
+            raise ValueError("`access: from_column` needs `columns.rights`, the column that lists who may read")
+        if self.columns.title is not None and self.suffix.lower() not in TITLED_SUFFIXES:
+            raise ValueError(f"a title can be written above {', '.join(TITLED_SUFFIXES)}, not above {self.suffix}")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The name of its connection."""
+        return f"sql:{self.connection}"
+
+    @property
+    def carries_rights(self) -> bool:
+        """Whether a column lists who may read."""
+        return self.columns.rights is not None
+
+
+TITLED_SUFFIXES = (".md", ".txt", ".html")
+"""Texts that a title can be written above."""
+
+
+class WebSpec(SourceSpec):
+    """A web site: the pages of one host that can be reached from `url`."""
+
+    kind: Literal["web"]
+    url: str
+    max_pages: int = Field(default=1000, ge=1, le=50_000)
+    max_depth: int = Field(default=10, ge=0)
+    delay_seconds: float = Field(default=1.0, ge=0, le=60)
+    exclude: tuple[str, ...] = ()
+    access: Rules = ()
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        return _http_url(url)
+
+    @property
+    def place(self) -> str:
+        """Where it starts."""
+        return self.url
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or parts.password is not None:
+        raise ValueError(f"`{parts.scheme}://{parts.hostname or ''}` is not http(s)://HOST, without a name or password in it")
+    return url
+
+
+def _kind_of(declared: Any) -> str | None:
+    kind = declared.get("kind", "folder") if isinstance(declared, Mapping) else getattr(declared, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+AnySource = Annotated[
+    Annotated[FolderSpec, Tag("folder")] | Annotated[S3Spec, Tag("s3")] | Annotated[SqlSpec, Tag("sql")] | Annotated[WebSpec, Tag("web")],
+    Discriminator(_kind_of, custom_error_type="kind", custom_error_message="`kind` is folder, s3, sql or web"),
+]
+_SOURCE: TypeAdapter[AnySource] = TypeAdapter(AnySource)
+
+
+def source_spec(stored: Mapping[str, Any]) -> SourceSpec:
+    """The source that `model_dump` made `stored` of."""
+    return _SOURCE.validate_python(stored)
 
 
 class GuardrailsSpec(_Declared):
@@ -127,7 +296,7 @@ class RoleSpec(_Declared):
 class Declarations(_Declared):
     """One YAML file."""
 
-    sources: tuple[SourceSpec, ...] = ()
+    sources: tuple[AnySource, ...] = ()
     assistants: tuple[AssistantSpec, ...] = ()
     roles: tuple[RoleSpec, ...] = ()
 
@@ -157,12 +326,19 @@ def parse_declarations(raw: object, *, folder: Path, origin: str) -> Declaration
         declared = Declarations.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # The kind of a source stands in the place of the error, and not in the file.
+        where = ".".join(str(part) for number, part in enumerate(first["loc"]) if number != 2 or first["loc"][0] != "sources")
         what = "is not a known key" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
         raise ConfigurationError(f"{origin}: `{where}` {what}.", hint="docs/how-to/declare.md lists every key.") from error
     for kind, names in (("source", [s.name for s in declared.sources]), ("assistant", [a.name for a in declared.assistants])):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigurationError(f"{origin}: {kind} `{twice[0]}` is declared twice.", hint="Names are unique per installation.")
-    sources = tuple(s.model_copy(update={"path": (folder / s.path.expanduser()).absolute()}) for s in declared.sources)
+    sources = tuple(_resolved(source, folder) for source in declared.sources)
     return declared.model_copy(update={"sources": sources})
+
+
+def _resolved(source: SourceSpec, folder: Path) -> SourceSpec:
+    if isinstance(source, FolderSpec):
+        return source.model_copy(update={"path": (folder / source.path.expanduser()).absolute()})
+    return source

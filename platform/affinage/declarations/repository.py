@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from affinage.database.tables import declarations as tables
-from affinage.declarations.model import AssistantSpec, SourceSpec
+from affinage.declarations.model import AssistantSpec, SourceSpec, source_spec
 from affinage.errors import UnknownObjectError
 
 
@@ -14,13 +14,13 @@ def get_source(connection: Connection, name: str) -> SourceSpec:
     row = connection.execute(select(tables.source.c.spec).where(tables.source.c.name == name, tables.source.c.removed_at.is_(None))).first()
     if row is None:
         raise UnknownObjectError("source", name, hint="Declare it in YAML and run `affinage apply -f FILE`.")
-    return SourceSpec.model_validate(row.spec)
+    return source_spec(row.spec)
 
 
 def list_sources(connection: Connection) -> list[SourceSpec]:
     """All declared sources, by name."""
     rows = connection.execute(select(tables.source.c.spec).where(tables.source.c.removed_at.is_(None)).order_by(tables.source.c.name))
-    return [SourceSpec.model_validate(row.spec) for row in rows]
+    return [source_spec(row.spec) for row in rows]
 
 
 def get_assistant(connection: Connection, name: str) -> AssistantSpec:

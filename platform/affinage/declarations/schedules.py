@@ -12,7 +12,7 @@ from typing import Any
 from affinage.declarations.model import AssistantSpec, SourceSpec
 
 LOOK = "*/5 * * * *"
-"""How often candidates are judged and experiments are looked at: both answer in seconds when there is nothing to do."""
+"""How often changed sources, candidates and experiments are looked at: all answer in seconds when there is nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,15 @@ class ScheduledFlow:
 
 
 def scheduled_flows(sources: Iterable[SourceSpec], assistants: Iterable[AssistantSpec]) -> list[ScheduledFlow]:
-    """One `index` for each source, one `tune` for each assistant, and the looks at candidates and at the evidence."""
+    """One `index` for each source, one `tune` for each assistant, and the looks at changed sources, candidates and the evidence."""
     return [
         *(ScheduledFlow("index", source.name, {"sources": [source.name]}, source.schedule) for source in sources),
         *(
             ScheduledFlow("tune", assistant.name, {"assistant": assistant.name, "kind": learns(assistant)}, assistant.tuning.schedule)
             for assistant in assistants
         ),
+        # No source can have a name with a space.
+        ScheduledFlow("index", "changed sources", {"changed": True}, LOOK),
         ScheduledFlow("evaluate", "candidates", {"variants": []}, LOOK),
         ScheduledFlow("promote", "evidence", {}, LOOK),
     ]

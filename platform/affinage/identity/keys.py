@@ -20,6 +20,14 @@ PREFIX = "aff_"
 
 
 @dataclass(frozen=True)
+class KeyOwner:
+    """Whose key it is. `scope` is all that it is good for; None: all that the user may do."""
+
+    user: str
+    scope: str | None = None
+
+
+@dataclass(frozen=True)
 class ApiKey:
     """A stored key, without its secret."""
 
@@ -27,6 +35,12 @@ class ApiKey:
     user: str
     created_at: datetime
     revoked_at: datetime | None
+    scope: str | None = None
+
+
+def source_scope(source: str) -> str:
+    """The scope of a key that may only say that `source` has changed."""
+    return f"source:{source}"
 
 
 def new_secret() -> str:
@@ -39,18 +53,21 @@ def key_hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def create_key(connection: Connection, *, user: str, now: datetime, new_id: Callable[[], str], key: str | None = None) -> tuple[str, str]:
+def create_key(
+    connection: Connection, *, user: str, now: datetime, new_id: Callable[[], str], key: str | None = None, scope: str | None = None
+) -> tuple[str, str]:
     """Store a new key for `user`; returns (key id, key). The key cannot be read again."""
     key = key or new_secret()
     key_id = new_id()
-    connection.execute(insert(api_key).values(key_id=key_id, key_hash=key_hash(key), user_name=user, created_at=now))
+    connection.execute(insert(api_key).values(key_id=key_id, key_hash=key_hash(key), user_name=user, created_at=now, scope=scope))
     return key_id, key
 
 
-def user_of_key(connection: Connection, *, key: str) -> str | None:
-    """The user whose valid key this is, or None."""
-    row = connection.execute(select(api_key.c.user_name).where(api_key.c.key_hash == key_hash(key), api_key.c.revoked_at.is_(None))).first()
-    return None if row is None else str(row.user_name)
+def owner_of_key(connection: Connection, *, key: str) -> KeyOwner | None:
+    """Whose valid key this is, or None."""
+    query = select(api_key.c.user_name, api_key.c.scope).where(api_key.c.key_hash == key_hash(key), api_key.c.revoked_at.is_(None))
+    row = connection.execute(query).first()
+    return None if row is None else KeyOwner(row.user_name, row.scope)
 
 
 def revoke_key(connection: Connection, *, key_id: str, now: datetime) -> None:
@@ -65,4 +82,4 @@ def revoke_key(connection: Connection, *, key_id: str, now: datetime) -> None:
 def list_keys(connection: Connection) -> Sequence[ApiKey]:
     """All keys, oldest first."""
     rows = connection.execute(select(api_key).order_by(api_key.c.created_at))
-    return [ApiKey(row.key_id, row.user_name, row.created_at, row.revoked_at) for row in rows]
+    return [ApiKey(row.key_id, row.user_name, row.created_at, row.revoked_at, row.scope) for row in rows]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from affinage.blobs import BlobStore
 from affinage.database.engine import Database
 from affinage.documents.extraction import Extract, extract
+from affinage.documents.sources import Places
 from affinage.engines.protocols import Embedder
 from affinage.index.cache import VectorCache
 from affinage.index.stores.protocol import VectorStore
@@ -22,9 +22,9 @@ EmbedderOf = Callable[[Mapping[str, Any]], Embedder]
 class IndexClients:
     """Clients, clock and ids.
 
-    `embedder_of` gives the embedder that a generation names. `source_roots` are the folders below which folder sources
-    may lie; none: anywhere. `extract` reads documents: by default in this process, without limits. `progress` gets a line
-    now and then. `reached` is called with a name at each step boundary: a test stops there.
+    `embedder_of` gives the embedder that a generation names. `places` opens sources within what operators allow. `extract`
+    reads documents: by default in this process, without limits. `progress` gets a line now and then. `reached` is called with
+    a name at each step boundary: a test stops there.
     """
 
     database: Database
@@ -34,7 +34,7 @@ class IndexClients:
     embedder_of: EmbedderOf
     now: Callable[[], datetime]
     new_id: Callable[[], str]
-    source_roots: tuple[Path, ...] = ()
+    places: Places = field(default_factory=Places)
     extract: Extract = extract
     progress: Callable[[str], None] = lambda _line: None
     reached: Callable[[str], None] = lambda _step: None

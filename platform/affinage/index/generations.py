@@ -20,7 +20,6 @@ from affinage.declarations.model import SourceSpec
 from affinage.declarations.repository import get_source
 from affinage.documents.blocks import ExtractedDocument
 from affinage.documents.extraction import extract_fingerprint
-from affinage.documents.sources import open_source
 from affinage.errors import DocumentError, RefusedError, UnknownObjectError
 from affinage.index import extracts, ledger
 from affinage.index.builds import (
@@ -247,7 +246,7 @@ def _demand(clients: IndexClients, generation: Generation) -> None:
 
 def _extracted(clients: IndexClients, spec: SourceSpec) -> Extracted:
     """Extracts as the present extraction makes them: the cached ones if it made them, else from the source again."""
-    opened = open_source(spec, roots=clients.source_roots)
+    opened = clients.places.open(spec)
 
     def load(document: ledger.Lagging) -> tuple[ExtractedDocument, str, bytes | None]:
         content, extractor = extracts.load(clients.blobs, document.extract_hash)

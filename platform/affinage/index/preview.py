@@ -6,7 +6,6 @@ import time
 
 from affinage.declarations.repository import get_source
 from affinage.documents.chunking import split
-from affinage.documents.sources import open_source
 from affinage.index import ledger
 from affinage.index.builds import SERVING, declared_embedder, list_generations
 from affinage.index.clients import IndexClients
@@ -31,7 +30,7 @@ def preview(clients: IndexClients, source: str, *, confirm_deletes: bool = False
     with clients.database.read() as connection:
         spec = get_source(connection, source)
         serving = next((g for g in list_generations(connection, source) if g.state == SERVING), None)
-    opened = open_source(spec, roots=clients.source_roots)
+    opened = clients.places.open(spec)
     found, _ = survey(clients.database, spec, opened, now=clients.now())
     report = SyncReport(run_id or clients.new_id(), tokens=0, estimated_seconds=0.0)
     counts = report.documents

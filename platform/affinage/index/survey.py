@@ -6,19 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from affinage.database.engine import Database
 from affinage.declarations.model import SourceSpec
 from affinage.documents.blocks import ExtractedDocument
 from affinage.documents.extraction import Extract, format_of, reader_fingerprint
-from affinage.documents.sources import FolderSource, Listed, allow_of
+from affinage.documents.sources import Listed, Source, allow_of
 from affinage.errors import DocumentError
 from affinage.index import ledger, quarantine
 from affinage.index.identity import raw_hash
 from affinage.index.plan import Known, join, match_moves, must_hold
 from affinage.index.quarantine import Failure
 
-AllowOf = Callable[[str], tuple[str, ...]]
+AllowOf = Callable[[Listed], tuple[str, ...]]
 
 
 @dataclass
@@ -41,12 +42,12 @@ class Survey:
     held: bool = False
     scan_started_ns: int = 0
 
-    def signature(self, listed: Listed) -> dict[str, int] | None:
+    def signature(self, listed: Listed) -> Mapping[str, Any] | None:
         """What to record of the listed signature: None when the file may still change without showing it."""
         return listed.signature.as_json() if listed.signature.is_settled(self.scan_started_ns) else None
 
 
-def survey(database: Database, spec: SourceSpec, source: FolderSource, *, now: datetime) -> tuple[Survey, AllowOf]:
+def survey(database: Database, spec: SourceSpec, source: Source, *, now: datetime) -> tuple[Survey, AllowOf]:
     """List the source and compare it with the ledger; also the function that says who may read a path.
 
     Parameters
@@ -62,9 +63,10 @@ def survey(database: Database, spec: SourceSpec, source: FolderSource, *, now: d
     # The clock that file systems stamp with, not the one that tests move.
     result = Survey(scan_started_ns=time.time_ns())
     allow = allow_of(spec, source)
+    listing = source.listing()  # a web site is crawled here: no transaction waits for that
     with database.read() as connection:
         known = ledger.count_known(connection, spec.name)
-        pairs = join(source.listing(), ledger.stream_known(connection, spec.name))
+        pairs = join(listing, ledger.stream_known(connection, spec.name))
         _compare(pairs, allow, result, reader=reader_fingerprint(spec.xml), now=now)
     if result.missing and result.added:
         _find_moves(source, result)
@@ -85,7 +87,7 @@ def _compare(pairs: Iterator[tuple[Listed | None, Known | None]], allow: AllowOf
             else:
                 result.added.append(listed)
             continue
-        label = allow(listed.path)
+        label = allow(listed)
         if label != known.allow:
             result.rights.append((known, label))
         if known.signature != listed.signature.as_json() or _worth_another_try(known, reader, now):
@@ -100,7 +102,7 @@ def _worth_another_try(known: Known, reader: str, now: datetime) -> bool:
     return known.failed and ((known.failure or {}).get("extractor") != reader or quarantine.is_due(known, now=now))
 
 
-def _find_moves(source: FolderSource, result: Survey) -> None:
+def _find_moves(source: Source, result: Survey) -> None:
     hashes = {}
     for listed in result.added:
         try:
@@ -125,14 +127,14 @@ class Inspected:
     failure: Failure | None = None
 
 
-def inspect(source: FolderSource, found: Survey, *, extract: Extract, xml: Mapping[str, str] | None, now: datetime) -> Iterator[Inspected]:
+def inspect(source: Source, found: Survey, *, extract: Extract, xml: Mapping[str, str] | None, now: datetime) -> Iterator[Inspected]:
     """Read and extract what the survey could not judge by signature, one at a time; `xml` as the source declares it."""
     todo: list[tuple[Listed, Known | None]] = [*found.suspects, *((listed, None) for listed in found.added)]
     reader = reader_fingerprint(xml)
     for listed, known in todo:
         digest = None
         try:
-            data = source.read(listed.path)
+            data = source.read(listed.path, listed=listed.signature)
             digest = raw_hash(data)
             stands = quarantine.standing(known, raw_hash=digest, extractor=reader, now=now) if known is not None else None
             same = known is not None and known.raw_hash == digest

@@ -21,7 +21,7 @@ from affinage.declarations.model import SourceSpec
 from affinage.declarations.repository import get_source
 from affinage.documents.chunking import split
 from affinage.documents.extraction import extract_fingerprint
-from affinage.documents.sources import FolderSource, open_source
+from affinage.documents.sources import Source
 from affinage.engines.protocols import Embedder
 from affinage.errors import AffinageError, ConflictError
 from affinage.index import extracts, ledger
@@ -133,7 +133,7 @@ class _Run:
             self.spec = get_source(connection, self.source)
             self.generations = list_generations(connection, self.source)
         recover(clients, generation_ids=self._ids())
-        opened = open_source(self.spec, roots=clients.source_roots)
+        opened = clients.places.open(self.spec)
         found, allow = survey(clients.database, self.spec, opened, now=clients.now())
         clients.progress(f"{self.source}: {found.seen} listed, {len(found.added)} new, {len(found.missing)} missing")
         clients.reached("surveyed")
@@ -182,14 +182,14 @@ class _Run:
 
         def write(connection: Connection, item: Any) -> None:
             listed, known = item
-            values = {"path": listed.path, "signature": found.signature(listed), "allow": list(allow(listed.path)), "updated_at": at}
+            values = {"path": listed.path, "signature": found.signature(listed), "allow": list(allow(listed)), "updated_at": at}
             ledger.put_document(connection, doc_key=known.doc_key, values=values)
 
         self._write(found.moved, write)
         self.report.documents.moved = len(found.moved)
         self.clients.reached("moved")
 
-    def _write_contents(self, found: Survey, opened: FolderSource, allow: AllowOf) -> None:
+    def _write_contents(self, found: Survey, opened: Source, allow: AllowOf) -> None:
         settled: list[Inspected] = []
         generation: Generation | None = None
         embedder: Embedder | None = None
@@ -248,7 +248,7 @@ class _Run:
         if item.document is None or item.raw_hash is None:
             raise ValueError(f"nothing was extracted from {item.listed.path!r}")
         extract_hash, data = extracts.encode(item.document, source=self.source, extractor=extract_fingerprint(self.spec.xml))
-        label = allow(item.listed.path)
+        label = allow(item.listed)
         return Revision(
             doc_key=item.known.doc_key if item.known else self.clients.new_id(),
             raw_hash=item.raw_hash,
@@ -280,7 +280,7 @@ class _Run:
 
     def _write_settled(self, connection: Connection, item: Inspected, found: Survey, allow: AllowOf) -> None:
         """Record what needs no new rows: a document whose bytes are as before, or one that failed."""
-        values = self._columns(item, found, allow(item.listed.path))
+        values = self._columns(item, found, allow(item.listed))
         if item.failure is not None:
             values.update(state="failed", failure=dict(item.failure.record), attempts=item.failure.attempts, retry_at=item.failure.retry_at)
             if item.raw_hash is None:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from affinage.database.engine import Database
 from affinage.errors import NotAllowedError, NotAuthenticatedError
-from affinage.identity.keys import key_hash, user_of_key
+from affinage.identity.keys import KeyOwner, key_hash, owner_of_key
 from affinage.serving.sessions import COOKIE, Sessions
 
 LEASE_SECONDS = 2.0
@@ -30,10 +30,14 @@ _HINT = "Send `Authorization: Bearer KEY`; `affinage key create --user NAME` mak
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated user. `groups` are those of a console session; stored groups are added where rights are read."""
+    """An authenticated user. `groups` are those of a console session; stored groups are added where rights are read.
+
+    `scope` is all that the user's key is good for; None: all that the user may do.
+    """
 
     user: str
     groups: tuple[str, ...] = ()
+    scope: str | None = None
 
 
 class Callers:
@@ -52,14 +56,14 @@ class Callers:
         *,
         database: Database,
         sessions: Sessions,
-        run: Callable[[Callable[[], str | None]], Awaitable[str | None]],
+        run: Callable[[Callable[[], KeyOwner | None]], Awaitable[KeyOwner | None]],
         monotonic: Callable[[], float],
     ) -> None:
         self._database = database
         self._sessions = sessions
         self._run = run
         self._monotonic = monotonic
-        self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[KeyOwner, float]] = OrderedDict()
 
     async def caller(self, request: Request) -> Caller:
         """The caller of `request`.
@@ -76,7 +80,8 @@ class Callers:
             scheme, _, key = header.partition(" ")
             if scheme.lower() != "bearer" or not key.strip():
                 raise NotAuthenticatedError("The `Authorization` header holds no bearer token.", hint=_HINT)
-            return Caller(await self._user(key.strip()))
+            owner = await self._owner(key.strip())
+            return Caller(owner.user, scope=owner.scope)
         session = self._sessions.find(request.cookies.get(COOKIE))
         if session is None:
             raise NotAuthenticatedError("This request carries no token.", hint=_HINT)
@@ -86,23 +91,23 @@ class Callers:
                 raise NotAllowedError("The CSRF token is missing or wrong.", hint="Load the page again.")
         return Caller(session.user, session.groups)
 
-    async def _user(self, key: str) -> str:
+    async def _owner(self, key: str) -> KeyOwner:
         digest = key_hash(key)
         now = self._monotonic()
         remembered = self._known.get(digest)
         if remembered is not None and now < remembered[1]:
             return remembered[0]
         # The lease counts from before the look-up: a revocation during it is seen in time.
-        user = await self._run(lambda: self._look_up(key))
-        if user is None:
+        owner = await self._run(lambda: self._look_up(key))
+        if owner is None:
             self._known.pop(digest, None)
             raise NotAuthenticatedError("This key is not valid.", hint=_HINT)
-        self._known[digest] = (user, now + LEASE_SECONDS)
+        self._known[digest] = (owner, now + LEASE_SECONDS)
         self._known.move_to_end(digest)
         if len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
-        return user
+        return owner
 
-    def _look_up(self, key: str) -> str | None:
+    def _look_up(self, key: str) -> KeyOwner | None:
         with self._database.read() as connection:
-            return user_of_key(connection, key=key)
+            return owner_of_key(connection, key=key)

@@ -27,6 +27,7 @@ from affinage.serving.openapi import openapi_route
 from affinage.serving.parts import Parts
 from affinage.serving.responses import json_response
 from affinage.serving.search import search_routes
+from affinage.serving.sources import source_routes
 
 WARM_AGAIN_SECONDS = 2.0
 log = logging.getLogger("affinage.serving")
@@ -43,7 +44,14 @@ def create_gateway(parts: Parts, *, pages: Sequence[BaseRoute] = (), warm: Calla
         Loads models before the first request; `/health/ready` waits for it. If it fails the process stays alive and
         not ready, and says why in its log; it is tried again when what it needs may only start later.
     """
-    routes = [*chat_routes(parts), *search_routes(parts), *feedback_routes(parts), *document_routes(parts), *health_routes(parts)]
+    routes = [
+        *chat_routes(parts),
+        *search_routes(parts),
+        *feedback_routes(parts),
+        *document_routes(parts),
+        *source_routes(parts),
+        *health_routes(parts),
+    ]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

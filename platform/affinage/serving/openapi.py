@@ -24,9 +24,13 @@ _SUMMARIES = {
     ("/v1/feedback", "post"): "Say what an answer was worth. 201 when it is on disk; 200 with the same body for a repeated key.",
     ("/v1/answers/{answer_id}", "get"): "An answer and where it came from.",
     ("/v1/documents/{document}", "get"): "The text of a document, under the caller's rights.",
+    ("/v1/sources/{name}/changed", "post"): "Say that a source has changed: a sync is due. Any body is taken, and none is believed.",
     ("/health/live", "get"): "Whether the process runs.",
     ("/health/ready", "get"): "Whether it takes requests.",
 }
+
+
+_CREATED = {"/v1/feedback": "201", "/v1/sources/{name}/changed": "202"}
 
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
@@ -79,7 +83,7 @@ _ERROR = {
 
 def _operation(path: str, verb: str, body: str | None) -> dict[str, Any]:
     failed = {"description": "Failed.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    created = "201" if path == "/v1/feedback" else "200"
+    created = _CREATED.get(path, "200")
     operation: dict[str, Any] = {"summary": _SUMMARIES[(path, verb)], "responses": {created: {"description": "Done."}, "default": failed}}
     if body is not None:
         content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}}

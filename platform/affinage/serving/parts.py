@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from affinage.blobs import BlobStore
 from affinage.database.engine import Database
-from affinage.errors import AffinageError, UsageError
+from affinage.errors import AffinageError, NotAllowedError, UsageError
 from affinage.serving.answering import Answering
 from affinage.serving.callers import Caller, Callers
 from affinage.serving.pool import Pool
@@ -61,12 +61,18 @@ class Parts:
 Handler = Callable[[Request, Caller], Awaitable[Response]]
 
 
-def route(parts: Parts, path: str, handler: Handler, *, methods: list[str]) -> Route:
-    """A route for authenticated callers; whatever goes wrong becomes an OpenAI-shaped error."""
+def route(parts: Parts, path: str, handler: Handler, *, methods: list[str], scoped: bool = False) -> Route:
+    """A route for authenticated callers; whatever goes wrong becomes an OpenAI-shaped error.
+
+    A key that is good for one thing only reaches a route that says it looks at that: `scoped`.
+    """
 
     async def endpoint(request: Request) -> Response:
         try:
-            return await handler(request, await parts.callers.caller(request))
+            caller = await parts.callers.caller(request)
+            if caller.scope is not None and not scoped:
+                raise NotAllowedError(f"This key is good for `{caller.scope}` only.", hint="Use a key that was made without a scope.")
+            return await handler(request, caller)
         except AffinageError as error:
             return error_response(error)
         except Exception:

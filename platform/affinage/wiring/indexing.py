@@ -10,6 +10,7 @@ from affinage.wiring.models import Models
 
 if TYPE_CHECKING:
     from affinage.documents.extraction.pool import ExtractionPool
+    from affinage.documents.sources import Places
     from affinage.index.cache import VectorCache
     from affinage.index.clients import IndexClients
     from affinage.index.generations import BuildReport, SwitchReport
@@ -54,6 +55,19 @@ class Indexing(Models):
 
         return Searcher(self.database, self.store, self.embedder)
 
+    @cached_property
+    def places(self) -> Places:
+        """Opens sources within what operators allow."""
+        from affinage.documents.sources import Places
+
+        given = self.settings
+        return Places(
+            source_roots=given.source_roots,
+            egress_hosts=given.egress_hosts,
+            s3_endpoint_url=given.s3_endpoint_url,
+            connections={name: url.get_secret_value() for name, url in given.connections.items()},
+        )
+
     def index_clients(self, *, progress: Callable[[str], None] = lambda _: None) -> IndexClients:
         """What the operations of `index` work with; `progress` gets a line now and then."""
         from affinage.index.clients import IndexClients
@@ -66,7 +80,7 @@ class Indexing(Models):
             embedder_of=self.embedder,
             now=self.now,
             new_id=self.new_id,
-            source_roots=self.settings.source_roots,
+            places=self.places,
             extract=self.extraction.extract,
             progress=progress,
         )
@@ -78,6 +92,15 @@ class Indexing(Models):
         from affinage.index.sources import sync_sources
 
         return sync_sources(self.index_clients(progress=progress), sources, dry_run=dry_run, confirm_deletes=confirm_deletes)
+
+    def sync_changed(self, *, progress: Callable[[str], None] = lambda _: None) -> SyncReport:
+        """Index the sources that somebody says have changed since their last sync."""
+        from affinage.index.hints import hinted_sources
+        from affinage.index.reports import SyncReport
+
+        with self.database.read() as connection:
+            hinted = hinted_sources(connection)
+        return self.sync(*hinted, progress=progress) if hinted else SyncReport.total([], run_id=self.new_id())
 
     def build_generation(
         self, source: str, *, embedder: Mapping[str, Any] | None = None, progress: Callable[[str], None] = lambda _: None
@@ -99,4 +122,6 @@ class Indexing(Models):
             self.extraction.close()
         if "cache" in self.__dict__:
             self.cache.close()
+        if "places" in self.__dict__:
+            self.places.close()
         super().close()

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.server import ThreadedMotoServer
+from sqlalchemy import select
 
 from affinage.cli import main as cli
+from affinage.database.tables.index import index_run
+from affinage.index.hints import record_hint
+from affinage.settings import load_settings
+from affinage.wiring import Affinage
 from tests.support.files import make_encrypted_pdf, make_pdf
+from tests.support.places import S3Place, SqlitePlace, WebPlace
 
 
 class Command:
@@ -113,3 +121,72 @@ def test_extract_of_a_missing_file_is_wrong_usage(command: Command, tmp_path: Pa
 def test_extract_of_an_unsupported_file_fails_and_names_the_formats(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_text("x")
     assert ".pdf" in command("extract", str(tmp_path / "a.xyz"), code=1)["error"]["hint"]
+
+
+@pytest.fixture
+def elsewhere(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """A table, a site and a bucket, each with two documents of which one is for everyone."""
+    table, site = SqlitePlace(tmp_path), WebPlace()
+    monkeypatch.setenv("AFFINAGE_CONNECTION_PAGES", table.url)
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(key, "eu-west-3")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    bucket = S3Place(f"http://{host}:{port}", tmp_path.name.replace("_", "-"), "docs")
+    bucket.client.create_bucket(Bucket=bucket.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
+    rules = [{"match": "public/**", "allow": ["everyone"]}]
+    declared = []
+    for place, name in ((table, "table"), (site, "site"), (bucket, "bucket")):
+        place.put("public/a.md", "# Titre\n\nTexte.")
+        place.put("closed.md", "")
+        declared.append(place.spec(access=rules).model_copy(update={"name": name}).model_dump(mode="json"))
+    file = tmp_path / "d.yaml"
+    file.write_text(json.dumps({"sources": declared}))  # JSON is YAML
+    command("apply", "-f", str(file))
+    yield command
+    server.stop()
+    site.close()
+
+
+@pytest.mark.parametrize("name", ["table", "site", "bucket"])
+def test_check_reads_every_kind_of_source(elsewhere: Command, name: str) -> None:
+    found = elsewhere("source", "check", name)
+    counts = {key: found[key] for key in ("documents", "readable", "denied", "unsupported")}
+    assert counts == {"documents": 2, "readable": 1, "denied": 1, "unsupported": 0}
+    assert [(failure["path"], failure["reason"]) for failure in found["failures"]] == [("closed.md", "no_text")]
+
+
+def test_list_shows_where_each_source_is_and_never_a_password(elsewhere: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFINAGE_CONNECTION_PAGES", "postgresql+psycopg://me:s3cret@127.0.0.1:1/x?connect_timeout=1")
+    found = elsewhere("source", "list")
+    places = {source["name"]: (source["kind"], source["place"].partition(":")[0], source["documents"]) for source in found["sources"]}
+    assert places == {"bucket": ("s3", "s3", 2), "site": ("web", "http", 2), "table": ("sql", "sql", 0)}
+    assert "s3cret" not in json.dumps(found) + elsewhere.errors
+
+
+def test_a_scope_names_a_declared_source(command: Command, declared: Path) -> None:
+    made = command("key", "create", "--user", "events", "--scope", "source:handbook")
+    assert made["scope"] == "source:handbook"
+    assert [key["scope"] for key in command("key", "list")["keys"]] == ["source:handbook"]
+    assert command("key", "create", "--user", "events", "--scope", "source:nope", code=1)["error"]["type"] == "UnknownObjectError"
+    assert command("key", "create", "--user", "events", "--scope", "x:handbook", code=2)["error"]["type"] == "UsageError"
+
+
+def test_only_what_was_said_to_have_changed_is_synced(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "d.yaml").write_text("sources: [{name: handbook, path: ./empty}, {name: letters, path: ./empty}]")
+    command("apply", "-f", str(tmp_path / "d.yaml"))
+    app = Affinage(load_settings())
+    with app.database.write() as connection:
+        record_hint(connection, "handbook", now=app.now())
+
+    def runs() -> list[str]:
+        with app.database.read() as connection:
+            return list(connection.execute(select(index_run.c.source)).scalars())
+
+    assert command("index", "sync", "--changed")["status"] == "complete"
+    assert command("index", "sync", "--changed")["status"] == "complete"
+    assert runs() == ["handbook"]
+    assert command("index", "sync", "handbook", "--changed", code=2)["error"]["type"] == "UsageError"
+    app.close()

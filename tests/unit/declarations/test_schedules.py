@@ -27,6 +27,7 @@ def test_each_source_and_assistant_has_its_flow_and_only_a_declared_time() -> No
         ("tune", "guichet"): ({"assistant": "guichet", "kind": "embedding"}, "0 2 * * 6"),
         ("tune", "appels"): ({"assistant": "appels", "kind": "extraction"}, None),
         ("tune", "lettres"): ({"assistant": "lettres", "kind": "sft"}, None),
+        ("index", "changed sources"): ({"changed": True}, LOOK),
         ("evaluate", "candidates"): ({"variants": []}, LOOK),
         ("promote", "evidence"): ({}, LOOK),
     }

@@ -16,10 +16,10 @@ from tests.conftest import Clock
 def test_a_key_names_its_user_until_it_is_revoked(database: Database, clock: Clock, new_id: Callable[[], str]) -> None:
     with database.write() as connection:
         key_id, key = keys.create_key(connection, user="alice", now=clock(), new_id=new_id)
-        assert keys.user_of_key(connection, key=key) == "alice"
+        assert keys.owner_of_key(connection, key=key) == keys.KeyOwner("alice")
         keys.revoke_key(connection, key_id=key_id, now=clock())
         keys.revoke_key(connection, key_id=key_id, now=clock())
-        assert keys.user_of_key(connection, key=key) is None
+        assert keys.owner_of_key(connection, key=key) is None
 
 
 def test_the_key_itself_is_not_stored(database: Database, clock: Clock, new_id: Callable[[], str]) -> None:

@@ -38,7 +38,7 @@ def test_unchanged_corpus_reads_no_file_and_writes_one_row(world: World, monkeyp
     world.sync()
     before = _ledger(world)
 
-    def no_read(self: FolderSource, path: str) -> bytes:
+    def no_read(self: FolderSource, path: str, **_: object) -> bytes:
         raise AssertionError(f"read {path}")
 
     monkeypatch.setattr(FolderSource, "read", no_read)

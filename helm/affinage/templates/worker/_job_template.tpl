@@ -61,6 +61,9 @@ job_configuration:
                 {{- include "affinage.environment.serving" . | nindent 16 }}
                 {{- include "affinage.environment.registry" . | nindent 16 }}
                 {{- include "affinage.environment.flows" . | nindent 16 }}
+                {{- with include "affinage.environment.connections" . | trim }}
+                {{- . | nindent 16 }}
+                {{- end }}
                 {{- include "affinage.environment.torch" . | nindent 16 }}
               resources:
                 {{- include "affinage.resources" .Values.worker | nindent 16 }}

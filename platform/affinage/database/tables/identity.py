@@ -30,6 +30,8 @@ api_key = Table(
     Column("user_name", String, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("revoked_at", Instant),
+    # `source:NAME`: good for nothing but to say that this source has changed. NULL: for all that its user may do.
+    Column("scope", String),
     Index(None, "user_name"),
 )
 

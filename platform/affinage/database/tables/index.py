@@ -101,6 +101,15 @@ lease = Table(
     Column("until", Instant),
 )
 
+# Somebody says that a source has changed: a sync is due until one with a larger fence has ended.
+source_hint = Table(
+    "source_hint", metadata,
+    Column("source", String, primary_key=True),
+    # Fence of the source's lease when it was said.
+    Column("after_fence", BigInteger, nullable=False),
+    Column("asked_at", Instant, nullable=False),
+)
+
 index_run = Table(
     "index_run", metadata,
     # One run of several sources has one row for each.

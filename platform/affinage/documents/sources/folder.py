@@ -11,11 +11,12 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from affinage.documents.extraction.dispatch import too_large
 from affinage.documents.extraction.limits import MAX_BYTES
-from affinage.documents.sources.listed import Listed, Signature
+from affinage.documents.sources.listed import Listed, Signature, is_before
 from affinage.errors import ConfigurationError, DependencyError, DocumentError
 
 ACCESS_FILE = "ACCESS.yaml"
@@ -25,6 +26,27 @@ _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a named pipe must not wait for a writer.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class FileSignature:
+    """A file's size, times and inode.
+
+    The change time is part of it because copying tools restore the modification time, and nothing restores that one.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    def as_json(self) -> dict[str, int]:
+        """For a JSON column."""
+        return asdict(self)
+
+    def is_settled(self, scan_started_ns: int) -> bool:
+        """Whether it is older than the scan by more than the clock's grain."""
+        return is_before(max(self.mtime_ns, self.ctime_ns), scan_started_ns)
 
 
 class FolderSource:
@@ -103,13 +125,13 @@ class FolderSource:
         # A folder sorts as its contents do: "a.md" comes before "a/b.md".
         return sorted(named, key=lambda pair: pair[0] + ("/" if pair[1].is_dir(follow_symlinks=False) else ""))
 
-    def read(self, path: str) -> bytes:
-        """The bytes of the document at `path`, as listed.
+    def read(self, path: str, *, listed: Signature | None = None) -> bytes:  # noqa: ARG002  its rights do not travel with the bytes
+        """The bytes of the document at `path`, as they are now.
 
         Raises
         ------
         DocumentError
-            `unreadable` when it is gone, may not be read or is not a regular file; `too_large` beyond the limit.
+            `unreadable` when it is gone, may not be read, is not a regular file or changes meanwhile; `too_large` beyond the limit.
         """
         return self._read(path, path.split("/"), limit=MAX_BYTES)
 
@@ -167,7 +189,11 @@ def _content(descriptor: int, path: str, limit: int) -> bytes:
     if status.st_size > limit:
         raise too_large(path, status.st_size)
     with open(descriptor, "rb", closefd=False) as file:
-        return file.read(limit + 1)
+        data = file.read(limit + 1)
+    if len(data) <= limit and _signature(os.fstat(descriptor)) != _signature(status):
+        # Half of one version and half of another would be neither.
+        raise _unreadable(path, "it changed while it was read")
+    return data
 
 
 def _open_at(part: str, flags: int, folder: int) -> int:
@@ -196,8 +222,8 @@ def _is_wanted(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
 
 
-def _signature(status: os.stat_result) -> Signature:
-    return Signature(size=status.st_size, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, inode=status.st_ino)
+def _signature(status: os.stat_result) -> FileSignature:
+    return FileSignature(size=status.st_size, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, inode=status.st_ino)
 
 
 def _unlisted(folder: Path, error: OSError) -> DependencyError:

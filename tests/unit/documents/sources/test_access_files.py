@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from affinage.declarations.model import SourceSpec
-from affinage.documents.sources import allow_of, open_source
+from affinage.declarations.model import FolderSpec
+from affinage.documents.sources import Listed, Places, allow_of
+from affinage.documents.sources.folder import FileSignature
 
 ALL = '- {match: "**", allow: [everyone]}'
 HR = '- {match: "**", allow: ["group:hr"]}'
@@ -17,8 +18,12 @@ def rights(source: Path, /, **files: str):
         place = source if folder == "root" else source / folder.replace("__", "/")
         place.mkdir(parents=True, exist_ok=True)
         (place / "ACCESS.yaml").write_text(text)
-    spec = SourceSpec(name="s", path=source, access="from_files")
-    return allow_of(spec, open_source(spec))
+    return rights_of(FolderSpec(name="s", path=source, access="from_files"))
+
+
+def rights_of(spec: FolderSpec):
+    allow = allow_of(spec, Places().open(spec))
+    return lambda path: allow(Listed(path, FileSignature(0, 0, 0, 0)))
 
 
 def test_the_file_in_the_nearest_folder_decides_alone(tmp_path: Path) -> None:
@@ -86,13 +91,13 @@ def test_a_link_is_not_followed_to_its_rights(tmp_path: Path) -> None:
 
 def test_declared_rules_do_not_read_files(tmp_path: Path) -> None:
     (tmp_path / "ACCESS.yaml").write_text(ALL)
-    spec = SourceSpec(name="s", path=tmp_path, access=({"match": "hr/**", "allow": ["group:hr"]},))
-    allow = allow_of(spec, open_source(spec))
+    spec = FolderSpec(name="s", path=tmp_path, access=({"match": "hr/**", "allow": ["group:hr"]},))
+    allow = rights_of(spec)
     assert (allow("hr/a.md"), allow("a.md")) == (("group:hr",), ())
 
 
 def test_an_accent_written_in_another_form_falls_under_the_same_rule(tmp_path: Path) -> None:
     rules = ({"match": "privé/**", "allow": ["group:hr"]}, {"match": "**", "allow": ["everyone"]})
-    spec = SourceSpec(name="s", path=tmp_path, access=rules)
-    allow = allow_of(spec, open_source(spec))
+    spec = FolderSpec(name="s", path=tmp_path, access=rules)
+    allow = rights_of(spec)
     assert allow(unicodedata.normalize("NFD", "privé/a.md")) == ("group:hr",)

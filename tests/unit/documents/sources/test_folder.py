@@ -126,12 +126,26 @@ def test_a_signature_is_settled_once_it_is_older_than_the_clocks_grain(tmp_path:
     assert signature.is_settled(signature.ctime_ns + 3_000_000_000)
 
 
-def test_a_signature_survives_storage(tmp_path: Path) -> None:
+def test_a_signature_is_stored_as_ledgers_hold_it(tmp_path: Path) -> None:
     write(tmp_path, "a.md")
-    signature = next(FolderSource(tmp_path).listing()).signature
-    assert type(signature).from_json(signature.as_json()) == signature
-    assert type(signature).from_json({"etag": 1}) is None
-    assert type(signature).from_json(None) is None
+    found = (tmp_path / "a.md").stat()
+    stored = {"size": 4, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns, "inode": found.st_ino}
+    assert next(FolderSource(tmp_path).listing()).signature.as_json() == stored
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_half_old_and_half_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.md")
+    source, fstat = FolderSource(tmp_path), os.fstat
+
+    def writing(descriptor: int) -> os.stat_result:
+        status = fstat(descriptor)
+        (tmp_path / "a.md").write_text("longer than before")
+        return status
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", writing)
+        assert reason(source, "a.md") == "unreadable"
+    assert source.read("a.md") == b"longer than before"
 
 
 def test_a_missing_root_fails_the_listing_and_says_what_to_do(tmp_path: Path) -> None:
