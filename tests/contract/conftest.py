@@ -6,26 +6,19 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+
+from tests.support.s3 import REGION, s3_server
 
 
 @pytest.fixture(scope="module")
 def buckets() -> Iterator[str]:
-    """An S3 server on this machine with the buckets `docs` and, with versions, `versions`."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(key, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+    """An S3 server with the buckets `docs` and, with versions, `versions`."""
+    with s3_server() as url:
         client = boto3.client("s3", endpoint_url=url)
         for bucket in ("docs", "versions"):
-            client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
+            client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
         yield url
-    server.stop()
 
 
 @pytest.fixture(scope="module")

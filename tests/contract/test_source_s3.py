@@ -183,6 +183,19 @@ def test_a_listing_that_is_not_sorted_is_refused(liar: Site) -> None:
         paths(says(liar, "b.md", "a.md"))
 
 
+def test_an_object_that_breaks_off_is_not_half_a_document(liar: Site) -> None:
+    found = says(liar)
+
+    class Short(dict[str, Answer]):
+        def get(self, path: str, default: Any = None) -> Answer:
+            return Answer(b"half", promised=8)
+
+    liar.pages = Short()
+    with pytest.raises(DependencyError) as failed:
+        found.read("a.md")
+    assert failed.value.retryable
+
+
 def test_signatures_hold_nothing_but_json(place: S3Place) -> None:
     place.put("a.md", "x")
     (listed,) = opened(place).listing()

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from affinage.declarations.model import WebSpec
 from affinage.documents.sources import Listed
@@ -344,6 +351,45 @@ def test_an_address_that_gives_credentials_is_refused_even_when_it_is_named(site
     found = source(site, url="http://www.example.org/", hosts=("www.example.org", address), resolve=lambda *_: [address])
     with pytest.raises(DependencyError, match="may not be"):
         paths(found)
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A file with a key and a certificate for `name`, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = folder / f"{name}.pem"
+    file.write_bytes(secret + made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("shown", "trusted", "answers"),
+    [("www.example.org", True, True), ("www.example.org", False, False), ("other.example.org", True, False)],
+)
+def test_over_https_the_certificate_must_be_trusted_and_bear_the_name_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, trusted: bool, answers: bool
+) -> None:
+    file = certificate(tmp_path, shown)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file if trusted else certificate(tmp_path, "unknown.example.org")))
+    site = Site(tls=context)
+    site.page("/", "start")
+    url = site.url.replace("127.0.0.1", "www.example.org")
+    found = source(site, url=url, hosts=("www.example.org", "127.0.0.1"), resolve=lambda *_: ["127.0.0.1"])
+    if answers:
+        assert paths(found) == ["~.html"]
+    else:
+        with pytest.raises(DependencyError, match="SSLError"):
+            paths(found)
+        assert site.asked == []
+    site.close()
 
 
 def test_a_name_that_is_pointed_elsewhere_meanwhile_leads_nowhere_else(site: Site) -> None:

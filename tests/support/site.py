@@ -1,8 +1,9 @@
-"""A web site on the loopback whose pages a test sets, and which counts what it is asked."""
+"""A web site on the loopback whose pages a test sets, and which notes what it is asked."""
 
 from __future__ import annotations
 
 import hashlib
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class Answer:
 class Site:
     """A site; `pages` are answers by path and query, and all else is 404."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.pages: dict[str, Answer] = {}
         self.asked: list[tuple[str, Mapping[str, str]]] = []
         site = self
@@ -49,9 +50,11 @@ class Site:
                 """Say nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def page(self, path: str, body: str = "", *links: str, **headers: str) -> None:
         """An HTML page with links."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 from sqlalchemy import select
 
 from affinage.cli import main as cli
@@ -19,6 +18,7 @@ from affinage.settings import load_settings
 from affinage.wiring import Affinage
 from tests.support.files import make_encrypted_pdf, make_pdf
 from tests.support.places import S3Place, SqlitePlace, WebPlace
+from tests.support.s3 import REGION, s3_server
 
 
 class Command:
@@ -128,24 +128,19 @@ def elsewhere(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A table, a site and a bucket, each with two documents of which one is for everyone."""
     table, site = SqlitePlace(tmp_path), WebPlace()
     monkeypatch.setenv("AFFINAGE_CONNECTION_PAGES", table.url)
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
-        monkeypatch.setenv(key, "eu-west-3")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    bucket = S3Place(f"http://{host}:{port}", tmp_path.name.replace("_", "-"), "docs")
-    bucket.client.create_bucket(Bucket=bucket.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
-    rules = [{"match": "public/**", "allow": ["everyone"]}]
-    declared = []
-    for place, name in ((table, "table"), (site, "site"), (bucket, "bucket")):
-        place.put("public/a.md", "# Titre\n\nTexte.")
-        place.put("closed.md", "")
-        declared.append(place.spec(access=rules).model_copy(update={"name": name}).model_dump(mode="json"))
-    file = tmp_path / "d.yaml"
-    file.write_text(json.dumps({"sources": declared}))  # JSON is YAML
-    command("apply", "-f", str(file))
-    yield command
-    server.stop()
+    with s3_server() as url:
+        bucket = S3Place(url, "docs", "handbook")
+        bucket.client.create_bucket(Bucket="docs", CreateBucketConfiguration={"LocationConstraint": REGION})
+        rules = [{"match": "public/**", "allow": ["everyone"]}]
+        declared = []
+        for place, name in ((table, "table"), (site, "site"), (bucket, "bucket")):
+            place.put("public/a.md", "# Titre\n\nTexte.")
+            place.put("closed.md", "")
+            declared.append(place.spec(access=rules).model_copy(update={"name": name}).model_dump(mode="json"))
+        file = tmp_path / "d.yaml"
+        file.write_text(json.dumps({"sources": declared}))  # JSON is YAML
+        command("apply", "-f", str(file))
+        yield command
     site.close()
 
 

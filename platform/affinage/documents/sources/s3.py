@@ -7,6 +7,7 @@ A key ends in `/` when it stands for a folder: that is no document.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -172,10 +173,11 @@ class S3Source:
             wanted["IfMatch"] = f'"{listed.etag}"'
         try:
             answer = self._client.get_object(Bucket=self._spec.bucket, Key=self._spec.prefix + path, **wanted)
-            with answer["Body"] as body:
+            # Not as a context manager: that would give urllib3's own stream, and its errors.
+            with closing(answer["Body"]):
                 if answer["ContentLength"] > MAX_BYTES:
                     raise too_large(path, answer["ContentLength"])
-                data: bytes = body.read()
+                data: bytes = answer["Body"].read()
         except ClientError as error:
             why = _OF_THE_OBJECT.get(_code(error))
             if why is None:
