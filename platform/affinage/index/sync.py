@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -40,7 +41,7 @@ from affinage.index.leases import Lease, hold
 from affinage.index.reports import COMPLETE, FAILED, HELD, PARTIAL, SyncReport
 from affinage.index.revisions import Revision, delete_documents, purge, recover, write_revisions
 from affinage.index.survey import AllowOf, Inspected, Survey, inspect, survey
-from affinage.index.upkeep import catch_up, in_batches, lease_name, patch_rights, waiting
+from affinage.index.upkeep import ahead, catch_up, in_batches, lease_name, patch_rights, waiting
 
 ATTEMPTS = 5
 # A declaration that changes in the middle of a run makes the run start again; somebody who keeps changing it hears of it.
@@ -205,16 +206,19 @@ class _Run:
                     generation, embedder = self._serving()
                 yield self._revision(item, found, allow, embedder)
 
-        for batch in in_batches(revisions()):
-            if generation is None or embedder is None:
-                raise ValueError("a revision came before its generation")
-            name = generation.generation_id
-            counts = write_revisions(
-                self.clients, self.lease, generation_id=name, embedder=embedder, documents=batch, still_valid=self._still_declared
-            )
-            self.report.chunks.add(counts)
-            self.clients.progress(f"{self.source}: {self.report.documents.added + self.report.documents.changed} documents written")
-            self.clients.store.maintain(name)
+        written = 0
+        with closing(ahead(in_batches(revisions()))) as batches:
+            for batch in batches:
+                if generation is None or embedder is None:
+                    raise ValueError("a revision came before its generation")
+                name = generation.generation_id
+                counts = write_revisions(
+                    self.clients, self.lease, generation_id=name, embedder=embedder, documents=batch, still_valid=self._still_declared
+                )
+                self.report.chunks.add(counts)
+                written += len(batch)
+                self.clients.progress(f"{self.source}: {written} documents written")
+                self.clients.store.maintain(name)
         self._write(settled, lambda connection, item: self._write_settled(connection, item, found, allow))
 
     def _count(self, item: Inspected) -> None:
