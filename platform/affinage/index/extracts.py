@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 from affinage.blobs import BlobStore, digest_of
 from affinage.documents.blocks import Block, ExtractedDocument
 

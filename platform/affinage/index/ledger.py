@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Text, and_, bindparam, cast, collate, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 from affinage.database.tables.index import chunk, document, document_revision, intent
@@ -249,8 +250,9 @@ def add_intents(
     if not values:
         return
     unique = {str(value["row_id"]): {"generation_id": generation_id, "fence": fence, **value} for value in values}
-    clear_intents(connection, generation_id=generation_id, names=unique)
-    connection.execute(insert(intent), list(unique.values()))
+    upsert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(intent)
+    changed = {name: upsert.excluded[name] for name in ("kind", "embed_hash", "doc_key", "fence")}
+    connection.execute(upsert.on_conflict_do_update(index_elements=["generation_id", "row_id"], set_=changed), list(unique.values()))
 
 
 def intents(connection: Connection, generation_ids: Collection[str], *, names: Collection[str] | None = None) -> list[Row[Any]]:

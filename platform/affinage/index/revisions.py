@@ -176,7 +176,14 @@ def _plan(connection: Connection, generation_id: str, fence: int, documents: Seq
         for ordinal, (chunk, text_hash, name) in enumerate(zip(document.chunks, hashes, chunk_ids(document.doc_key, hashes), strict=True)):
             # A chunk that stays keeps its row: only its position in the ledger changes.
             kept = old.get(name)
-            row = _chunk_row(document.doc_key, chunk, ordinal, name, text_hash, kept.row_id if kept else row_id(name, fence))
+            row = {
+                "row_id": kept.row_id if kept else row_id(name, fence),
+                "chunk_id": name,
+                "doc_key": document.doc_key,
+                "embed_hash": text_hash,
+                "ordinal": ordinal,
+                **_place(chunk),
+            }
             rows.append(row)
             if kept is None:
                 fresh.append(row)
@@ -196,13 +203,8 @@ def _plan(connection: Connection, generation_id: str, fence: int, documents: Seq
     return planned
 
 
-def _chunk_row(doc_key: str, chunk: Chunk, ordinal: int, name: str, text_hash: str, row: str) -> dict[str, Any]:
+def _place(chunk: Chunk) -> dict[str, Any]:
     return {
-        "doc_key": doc_key,
-        "row_id": row,
-        "chunk_id": name,
-        "embed_hash": text_hash,
-        "ordinal": ordinal,
         "page": chunk.page,
         "start": chunk.start,
         "end": chunk.end,

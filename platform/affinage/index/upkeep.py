@@ -70,7 +70,7 @@ def ahead(items: Iterator[T]) -> Generator[T, None, None]:
         coming: Future[T | object] = pool.submit(next, items, end)
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
-            yield cast(T, item)
+            yield cast("T", item)
 
 
 def in_batches(revisions: Iterator[Revision]) -> Iterator[list[Revision]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lancedb  # noqa: F401 - its import is no part of the work
+import lancedb
 from numpy.typing import NDArray
 from sqlalchemy import event
 
