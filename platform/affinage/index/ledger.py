@@ -61,11 +61,6 @@ def failures(connection: Connection, source: str) -> list[dict[str, str]]:
     return [{"path": row.path, **{key: row.failure.get(key) or "" for key in ("reason", "message", "hint")}} for row in rows]
 
 
-def put_document(connection: Connection, *, doc_key: str, values: Mapping[str, Any]) -> None:
-    """Insert the document or update the given columns."""
-    put_documents(connection, {doc_key: values})
-
-
 def put_documents(connection: Connection, documents: Mapping[str, Mapping[str, Any]]) -> None:
     """Insert the documents or update the given columns, the same ones for all."""
     known: set[str] = set()

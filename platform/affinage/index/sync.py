@@ -8,7 +8,7 @@ instruction: the next run goes on from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -161,32 +161,31 @@ class _Run:
         if row is None or row.spec != self.spec.model_dump(mode="json"):
             raise _DeclarationChangedError
 
-    def _write(self, items: Sequence[Any], write: Callable[[Connection, Any], None]) -> None:
-        for some in ledger.parts(items):
+    def _write(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write columns of documents, the same ones for all, by document."""
+        for some in ledger.parts(documents):
             with self.clients.database.write() as connection:
                 self.lease.check(connection)
                 self._still_declared(connection)
-                for item in some:
-                    write(connection, item)
+                ledger.put_documents(connection, {key: documents[key] for key in some})
 
     def _write_rights(self, found: Survey) -> None:
         at = self.clients.now()
-
-        def write(connection: Connection, item: Any) -> None:
-            known, label = item
-            ledger.put_document(connection, doc_key=known.doc_key, values={"allow": list(label), "updated_at": at})
-
-        self._write(found.rights, write)
+        self._write({known.doc_key: {"allow": list(label), "updated_at": at} for known, label in found.rights})
 
     def _write_moves(self, found: Survey, allow: AllowOf) -> None:
         at = self.clients.now()
-
-        def write(connection: Connection, item: Any) -> None:
-            listed, known = item
-            values = {"path": listed.path, "signature": found.signature(listed), "allow": list(allow(listed.path)), "updated_at": at}
-            ledger.put_document(connection, doc_key=known.doc_key, values=values)
-
-        self._write(found.moved, write)
+        self._write(
+            {
+                known.doc_key: {
+                    "path": listed.path,
+                    "signature": found.signature(listed),
+                    "allow": list(allow(listed.path)),
+                    "updated_at": at,
+                }
+                for listed, known in found.moved
+            }
+        )
         self.report.documents.moved = len(found.moved)
         self.clients.reached("moved")
 
@@ -219,7 +218,7 @@ class _Run:
                 written += len(batch)
                 self.clients.progress(f"{self.source}: {written} documents written")
                 self.clients.store.maintain(name)
-        self._write(settled, lambda connection, item: self._write_settled(connection, item, found, allow))
+        self._write(dict(self._settled(item, found, allow) for item in settled))
 
     def _count(self, item: Inspected) -> None:
         counts = self.report.documents
@@ -280,14 +279,14 @@ class _Run:
             "updated_at": self.clients.now(),
         }
 
-    def _write_settled(self, connection: Connection, item: Inspected, found: Survey, allow: AllowOf) -> None:
-        """Record what needs no new rows: a document whose bytes are as before, or one that failed."""
+    def _settled(self, item: Inspected, found: Survey, allow: AllowOf) -> tuple[str, dict[str, Any]]:
+        """The columns of a document that needs no new rows: its bytes are as before, or it failed."""
         values = self._columns(item, found, allow(item.listed.path))
         if item.failure is not None:
             values.update(state="failed", failure=item.failure)
             if item.raw_hash is None:
                 values["signature"] = None  # it could not even be read: try again each time
-        ledger.put_document(connection, doc_key=item.known.doc_key if item.known else self.clients.new_id(), values=values)
+        return item.known.doc_key if item.known else self.clients.new_id(), values
 
     def _write_deletions(self, found: Survey) -> None:
         if found.held and not self.confirm_deletes:

@@ -24,12 +24,15 @@ class Corpus:
     Parameters
     ----------
     small
-        Files beside the long one, of some 6,900 bytes each.
+        Files beside the long one.
+    size
+        Bytes of a small file, about.
     """
 
-    def __init__(self, folder: Path, *, seed: int = 7, small: int = 2_000) -> None:
+    def __init__(self, folder: Path, *, seed: int = 7, small: int = 2_000, size: int = 6_700) -> None:
         self.folder = folder
         self.small = small
+        self.size = size
         self._random = random.Random(seed)
         self._words = ["".join(self._syllable() for _ in range(self._random.randint(1, 4))) for _ in range(4_000)]
 
@@ -41,7 +44,7 @@ class Corpus:
         """Write every file; returns their bytes."""
         total = 0
         for path in self.paths():
-            total += self._put(path, self._document(path, 6_700))
+            total += self._put(path, self._document(path, self.size))
         return total + self._put(LONG, self._document("Annex", LONG_BYTES))
 
     def paragraph(self) -> str:
