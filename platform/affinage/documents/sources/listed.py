@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 CLOCK_GRAIN_NS = 2_000_000_000
 # Two seconds: the coarsest time stamps in use (FAT). Within them a file may change again and look the same.
@@ -23,7 +23,8 @@ class Signature:
 
     def as_json(self) -> dict[str, int]:
         """For a JSON column."""
-        return asdict(self)
+        # A copy of plain numbers: `asdict` took a third of a run in which nothing changed.
+        return dict(vars(self))
 
     @classmethod
     def from_json(cls, stored: Mapping[str, int] | None) -> Signature | None:
