@@ -108,6 +108,9 @@ def write_revisions(
             lease.check(connection)
             _record_intents(connection, generation_id, lease.fence, some)
     clients.reached("intended")
+    with clients.database.read() as connection:
+        # A process that was stopped for long would leave an extract that nothing names, and rows for the next scrub.
+        lease.check(connection)
     _put_extracts(clients, documents)
     rows = [_store_row(plan.revision, row, vectors[row["embed_hash"]]) for plan in planned for row in plan.fresh]
     clients.store.upsert(generation_id, rows)

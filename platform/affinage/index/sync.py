@@ -242,7 +242,13 @@ class _Run:
         embedder = self.clients.embedder_of(wanted)
         fingerprint = fingerprint_of(embedder, store=self.clients.store.fingerprint)
         made = create_generation(
-            self.clients, source=self.source, embedder=wanted, fingerprint=fingerprint, dimensions=embedder.dimensions, state=SERVING
+            self.clients,
+            self.lease,
+            source=self.source,
+            embedder=wanted,
+            fingerprint=fingerprint,
+            dimensions=embedder.dimensions,
+            state=SERVING,
         )
         self.generations.append(made)
         return made, embedder

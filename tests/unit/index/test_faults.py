@@ -14,6 +14,7 @@ from affinage.database.engine import Database
 from affinage.database.tables.index import lease
 from affinage.errors import ConflictError, DependencyError
 from affinage.index import ledger
+from affinage.index.builds import list_generations
 from affinage.index.leases import Lease
 from affinage.index.sync import sync_source
 from affinage.index.verify import verify
@@ -154,6 +155,19 @@ def test_without_the_check_of_the_fence_a_late_run_takes_the_newest_text_away(fi
         patch.setattr(Lease, "check", lambda *_: None)
         sync_source(filled.clients(reached=overtaken(filled)), "handbook")
     assert "The newest text." not in {p.text for p in filled.search("newest text", k=50)}
+
+
+def test_late_first_run_makes_no_second_generation_that_serves(world: World) -> None:
+    world.write("0.md", RULES["0.md"])
+
+    def reached(step: str) -> None:
+        if step == "surveyed":
+            overtaken(world)("written")
+
+    with pytest.raises(ConflictError):
+        sync_source(world.clients(reached=reached), "handbook")
+    with world.database.read() as connection:
+        assert [g.state for g in list_generations(connection, "handbook")] == ["serving"]
 
 
 def test_with_the_check_of_the_fence_it_does_not(filled: World) -> None:
