@@ -22,7 +22,8 @@ WEAVIATE := $(call go_program,weaviate,weaviate-server)
 GO_PROGRAMS := $(KUBERNETES) $(PAUSE) $(WEAVIATE)
 ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
-.PHONY: help setup browser ocr check test cluster-bin cluster-packages cluster-images images test-cluster test-played test-node test-vllm demo lock clean
+.PHONY: help setup browser ocr check test cluster-bin cluster-packages cluster-images images test-cluster test-played test-node test-vllm \
+	bench-index demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -126,6 +127,21 @@ $(VLLM)/.installed:
 	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-deps --require-hashes -r requirements/vllm.txt
 	touch $@
 
+# The peers of the index benchmark, each in an environment of its own, made once for each lock, outside the checkout.
+peer = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/affinage/bench-$(1)-$(shell sha256sum requirements/bench-$(1).txt | cut -c1-16)
+PEERS := langchain llamaindex cocoindex
+PEER_FOLDERS := $(foreach name,$(PEERS),$(call peer,$(name)))
+LARGE ?=
+JSON ?=
+bench-index: setup $(addsuffix /.installed,$(PEER_FOLDERS)) ## The index against its peers; LARGE=1 also 50,000 documents, JSON=file keeps the figures.
+	PYTHONPATH=platform:. $(BIN)/python -m tests.benchmarks.index $(foreach name,$(PEERS),--peer $(name)=$(call peer,$(name))/bin/python) \
+		$(if $(LARGE),--large) $(if $(JSON),--json "$(JSON)")
+
+$(addsuffix /.installed,$(PEER_FOLDERS)):
+	rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-deps --require-hashes -r requirements/$(patsubst %-$(lastword $(subst -, ,$(notdir $(@D)))),%,$(notdir $(@D))).txt
+	touch $@
+
 images: ## Build the container images with buildah; services/README.md says how without the Internet.
 	services/build.sh
 
@@ -143,6 +159,9 @@ lock: ## Resolve the dependencies again.
 	$(COMPILE) --extra index --extra weaviate --extra registry --extra flows --extra gateway --extra tuning --override requirements/overrides.txt -o requirements/worker.txt
 	$(COMPILE) --all-extras --override requirements/overrides.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" requirements/vllm.in --override requirements/overrides-vllm.txt -o requirements/vllm.txt
+	for peer in $(PEERS); do \
+		$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" requirements/bench-$$peer.in -o requirements/bench-$$peer.txt; \
+	done
 	@! grep -nE 'https?://' requirements/*.txt
 
 clean: ## Remove what the demo and the tests left in the checkout; keeps .venv.

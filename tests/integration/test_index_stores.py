@@ -38,9 +38,10 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     made.close()
 
 
-def run(world: World, step: str | None = None) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-m", "tests.support.index_process", str(world.folder), *([step] if step else [])]
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def run(world: World, *at: str) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "tests.support.index_process", str(world.folder), *at]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def fill(world: World) -> None:
@@ -102,6 +103,33 @@ def test_process_killed_at_any_moment_is_finished_by_the_next(world: World) -> N
         world.sync()
     world.check()
     assert verify(world.clients()).found == 0
+
+
+@pytest.mark.parametrize("step", ["intended", "written"])
+def test_process_stopped_past_its_lease_and_resumed_shows_nothing_of_what_it_held(world: World, step: str) -> None:
+    fill(world)
+    world.sync()
+    world.write("all/1.md", "# Rule 1\n\nAn outdated draft about leave.")
+    process = run(world, step, "SIGSTOP")
+    try:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        world.write("all/1.md", "# Rule 1\n\nThe rule about leave for few.")
+        world.allow(("hr/**", ["group:hr"]), ("all/1.md", ["group:law"]), ("**", ["everyone"]))
+
+        assert world.sync().status == "complete", "it waits for the end of the lease, and takes over"
+        os.kill(process.pid, signal.SIGCONT)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+
+    assert process.returncode == 1, "what it held is refused"
+    assert "outdated" not in " ".join(p.text for p in world.search("outdated draft leave", k=100))
+    assert "for few" not in " ".join(p.text for p in world.search("leave for few", k=100))
+    world.check_search()
+    # A row that it wrote after it was replaced is invisible, and scrubbed.
+    verify(world.clients(), repair=True)
+    world.check()
 
 
 def test_two_processes_at_once_do_the_work_once(world: World) -> None:

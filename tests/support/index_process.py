@@ -1,4 +1,7 @@
-"""One sync in a process of its own, which may end itself at a step: `python -m tests.support.index_process FOLDER [STEP]`."""
+"""One sync in a process of its own, which may end or stop itself at a step.
+
+python -m tests.support.index_process FOLDER [STEP [SIGNAL]]
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,13 @@ def open_store(folder: Path) -> VectorStore:
 
 def main() -> None:
     folder, step = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
+    sent = signal.Signals[sys.argv[3]] if len(sys.argv) > 3 else signal.SIGKILL
     world = World(folder, store=open_store(folder), declared=True)
     world.new_id = random_id
 
     def reached(name: str) -> None:
         if name == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), sent)
 
     report = sync_source(world.clients(reached=reached, now=utc_now), "handbook", confirm_deletes=True)
     sys.stdout.write(str(len(world.embedder.embedded)) + " " + report.status + "\n")

@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.behaviour == "slow":
                 time.sleep(SLOW_SECONDS)
             elif self.behaviour == "together":
-                self.eight.wait(20)
+                self.eight.wait(60)
             self._answer(body)
 
     def _answer(self, body: dict[str, Any]) -> None:

@@ -11,7 +11,12 @@ from functools import lru_cache
 from typing import Any
 
 SHORT = 200
-# Characters below which function words are asked before the trained model.
+# Characters below which the language with more function words wins; in a longer text it must have many more.
+CLEAR, CLEAR_RATIO, CLEAR_CHARACTERS = 10, 3, 2_000
+# So many function words in the first characters, and so many times those of the next language: the trained model says the
+# same of 79 texts of this repository that are so clear, and takes thirty times as long.
+MODEL_CHARACTERS = 1_500
+# The model reads byte by byte, 0.3 µs each, and tells two languages apart by far less.
 
 FUNCTION_WORDS = {
     "fr": "le la les un une des du de au aux et ou où est sont dans pour par sur avec sans ce cette ces mon ma mes son sa ses notre nos"
@@ -41,17 +46,15 @@ def detect(text: str, among: Sequence[str] = ("fr", "en")) -> str:
         raise ValueError("among is empty; expected at least one language code")
     if len(among) == 1 or not _WORD.search(text):
         return among[0]
-    if len(text) < SHORT:
-        votes = _votes(text, among)
-        best = sorted(votes.values(), reverse=True)
-        if best[0] > best[1]:
-            return max(among, key=lambda language: votes[language])
-    return _by_model(text, among)
+    votes = _votes(text[:CLEAR_CHARACTERS], among)
+    best = sorted(votes.values(), reverse=True)
+    clear = best[0] > best[1] if len(text) < SHORT else best[0] >= max(CLEAR, CLEAR_RATIO * best[1])
+    return max(among, key=lambda language: votes[language]) if clear else _by_model(text[:MODEL_CHARACTERS], among)
 
 
 def _votes(text: str, among: Sequence[str]) -> dict[str, float]:
-    words = [word.lower() for word in _WORD.findall(text)]
-    votes = {language: float(sum(word in _WORDS.get(language, ()) for word in words)) for language in among}
+    words = _WORD.findall(text.lower())
+    votes = {language: float(sum(map(_WORDS.get(language, frozenset()).__contains__, words))) for language in among}
     if "fr" in votes and "en" in votes and len(votes) == 2:
         # English words carry none of these; French ones often do.
         votes["fr"] += 0.5 * len(_FRENCH_LETTERS.findall(text))

@@ -31,8 +31,15 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
     start = 0
     for match in _END.finditer(text):
         if _is_end(text, match):
-            yield from _trimmed(text, start, match.end())
-            start = match.end()
+            end = match.end()
+            # Nearly always the sentence begins after one space and ends with its mark.
+            if text[start : start + 1] == " ":
+                start += 1
+            if text[start : start + 1].isspace() or text[end - 1].isspace():
+                yield from _trimmed(text, start, end)
+            else:
+                yield start, end
+            start = end
     yield from _trimmed(text, start, len(text))
 
 
@@ -52,6 +59,8 @@ def _is_end(text: str, match: re.Match[str]) -> bool:
 
 def _next_visible(text: str, position: int) -> str:
     """The first letter, digit or sign after opening marks, looked for at most a few characters ahead."""
+    if text[position + 1 : position + 2].isalnum():
+        return text[position + 1]
     for character in text[position : position + 8]:
         if not character.isspace() and character not in _OPENING:
             return character

@@ -21,6 +21,7 @@ from affinage.documents.extraction import extract_fingerprint
 from affinage.engines.protocols import Embedder
 from affinage.errors import ConflictError, UnknownObjectError
 from affinage.index.clients import IndexClients
+from affinage.index.leases import Lease
 
 BUILDING, READY, SERVING, RETIRED = "building", "ready", "serving", "retired"
 FOLLOWING = (SERVING, READY, RETIRED)
@@ -88,12 +89,26 @@ def fingerprint_of(embedder: Embedder, *, store: str, xml: Mapping[str, str] | N
 
 
 def create_generation(
-    clients: IndexClients, *, source: str, embedder: Mapping[str, Any], fingerprint: Mapping[str, str], dimensions: int, state: str
+    clients: IndexClients,
+    lease: Lease,
+    *,
+    source: str,
+    embedder: Mapping[str, Any],
+    fingerprint: Mapping[str, str],
+    dimensions: int,
+    state: str,
 ) -> Generation:
-    """Create the store's table, then record the generation: a record always has its table."""
+    """Create the store's table, then record the generation: a record always has its table.
+
+    Raises
+    ------
+    ConflictError
+        If the lease was taken over: whoever took it may have made the generation that serves.
+    """
     made = Generation(clients.new_id(), source, dict(fingerprint), dict(embedder), state, clients.now())
     clients.store.ensure(made.generation_id, dimensions=dimensions)
     with clients.database.write() as connection:
+        lease.check(connection)
         connection.execute(insert(table).values(**vars(made)))
     return made
 

@@ -49,7 +49,10 @@ class VectorCache:
 
     def put(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
         """Add vectors by digest; committed on return."""
-        rows = [(fingerprint, digest, np.ascontiguousarray(vector, dtype=np.float32).tobytes()) for digest, vector in vectors.items()]
+        # In the order of the table: neighbours fall on one page.
+        rows = [
+            (fingerprint, digest, np.ascontiguousarray(vector, dtype=np.float32).tobytes()) for digest, vector in sorted(vectors.items())
+        ]
         with self._lock, self._converted() as connection, connection:
             connection.executemany("INSERT OR REPLACE INTO vector (fingerprint, digest, data) VALUES (?, ?, ?)", rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,9 @@ from affinage.errors import DependencyError
 from affinage.index.cache import Vector, VectorCache
 
 BATCH = 64
-# Texts between two commits of the cache: what a crash embeds again, and how often progress is shown.
+# Texts of one call, and how often progress is shown.
+COMMIT_SECONDS = 0.5
+# Of embedding between two commits of the cache: what a crash embeds again, beside the call in progress.
 UNIT_TOLERANCE = 1e-3
 
 
@@ -25,12 +28,15 @@ def vectors_for(
     found = cache.get(embedder.fingerprint, texts)
     # Texts of like length together: a batch is padded to its longest.
     missing = sorted((digest for digest in texts if digest not in found), key=lambda digest: (len(texts[digest]), digest))
+    made: dict[str, Vector] = {}
+    committed_at = time.monotonic()
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
-        fresh = _embed(embedder, [texts[digest] for digest in batch])
-        made = dict(zip(batch, fresh, strict=True))
-        cache.put(embedder.fingerprint, made)
-        found.update(made)
+        made.update(zip(batch, _embed(embedder, [texts[digest] for digest in batch]), strict=True))
+        if start + BATCH >= len(missing) or time.monotonic() - committed_at >= COMMIT_SECONDS:
+            cache.put(embedder.fingerprint, made)
+            found.update(made)
+            made, committed_at = {}, time.monotonic()
         progress(start + len(batch), len(missing))
     return found, len(missing)
 

@@ -133,7 +133,7 @@ def build_generation(clients: IndexClients, source: str, *, embedder: Mapping[st
         if generation is None:
             dimensions = opened.dimensions
             generation = create_generation(
-                clients, source=source, embedder=wanted, fingerprint=fingerprint, dimensions=dimensions, state=BUILDING
+                clients, lease, source=source, embedder=wanted, fingerprint=fingerprint, dimensions=dimensions, state=BUILDING
             )
         recover(clients, generation_ids=[generation.generation_id])
         counts = catch_up(clients, lease, generation, embedder=opened, extracted=_extracted(clients, spec))

@@ -14,12 +14,9 @@ ID_BYTES = 16
 
 
 def _digest(*parts: bytes) -> str:
-    state = hashlib.blake2b(digest_size=ID_BYTES)
-    for part in parts:
-        # Lengths first: ("ab", "c") and ("a", "bc") must differ.
-        state.update(len(part).to_bytes(8, "big"))
-        state.update(part)
-    return state.hexdigest()
+    # Lengths first: ("ab", "c") and ("a", "bc") must differ.
+    framed = b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part))
+    return hashlib.blake2b(framed, digest_size=ID_BYTES).hexdigest()
 
 
 def raw_hash(data: bytes) -> str:

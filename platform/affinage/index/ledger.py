@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Text, and_, cast, collate, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, Text, and_, bindparam, cast, collate, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 from affinage.database.tables.index import chunk, document, document_revision, intent
@@ -68,10 +69,17 @@ def failures(connection: Connection, source: str) -> list[dict[str, Any]]:
     ]
 
 
-def put_document(connection: Connection, *, doc_key: str, values: Mapping[str, Any]) -> None:
-    """Insert the document or update the given columns."""
-    if not connection.execute(update(document).where(document.c.doc_key == doc_key).values(**values)).rowcount:
-        connection.execute(insert(document).values(doc_key=doc_key, **values))
+def put_documents(connection: Connection, documents: Mapping[str, Mapping[str, Any]]) -> None:
+    """Insert the documents or update the given columns, the same ones for all."""
+    known: set[str] = set()
+    for some in parts(documents):
+        known.update(connection.execute(select(document.c.doc_key).where(document.c.doc_key.in_(some))).scalars())
+    changed = [{"key": key, **values} for key, values in documents.items() if key in known]
+    if changed:
+        connection.execute(update(document).where(document.c.doc_key == bindparam("key")), changed)
+    added = [{"doc_key": key, **values} for key, values in documents.items() if key not in known]
+    if added:
+        connection.execute(insert(document), added)
 
 
 def delete_documents(connection: Connection, doc_keys: Collection[str]) -> None:
@@ -128,9 +136,10 @@ _STORED = (chunk.c.row_id, chunk.c.chunk_id, chunk.c.doc_key, chunk.c.embed_hash
 
 def stored_chunks(connection: Connection, *, generation_id: str, doc_keys: Collection[str] | None = None) -> list[Stored]:
     """Current chunks of a generation, or of some of its documents."""
-    query = select(*_STORED).where(chunk.c.generation_id == generation_id).order_by(chunk.c.row_id)
+    query = select(*_STORED).where(chunk.c.generation_id == generation_id)
     if doc_keys is None:
-        return [Stored(*row) for row in connection.execute(query).tuples()]
+        return [Stored(*row) for row in connection.execute(query.order_by(chunk.c.row_id)).tuples()]
+    # In no order: asked for one, SQLite walks through the whole generation by row instead of taking the documents' index.
     return [Stored(*row) for some in parts(doc_keys) for row in connection.execute(query.where(chunk.c.doc_key.in_(some))).tuples()]
 
 
@@ -170,16 +179,19 @@ def generations_of(connection: Connection, doc_keys: Collection[str]) -> dict[st
     return found
 
 
-def set_revision(
-    connection: Connection, *, generation_id: str, doc_key: str, values: Mapping[str, Any], chunks: Sequence[Mapping[str, Any]]
+def set_revisions(
+    connection: Connection, *, generation_id: str, revisions: Mapping[str, Mapping[str, Any]], chunks: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Replace what the generation serves of a document: its revision and all its chunk rows."""
-    connection.execute(delete(chunk).where(chunk.c.generation_id == generation_id, chunk.c.doc_key == doc_key))
+    """Replace what the generation serves of documents: their revisions, by document, and all their chunk rows."""
+    for some in parts(revisions):
+        connection.execute(delete(chunk).where(chunk.c.generation_id == generation_id, chunk.c.doc_key.in_(some)))
+        old = (document_revision.c.generation_id == generation_id) & document_revision.c.doc_key.in_(some)
+        connection.execute(delete(document_revision).where(old))
     if chunks:
-        connection.execute(insert(chunk), [{"generation_id": generation_id, "doc_key": doc_key, **row} for row in chunks])
-    key = (document_revision.c.generation_id == generation_id) & (document_revision.c.doc_key == doc_key)
-    if not connection.execute(update(document_revision).where(key).values(**values)).rowcount:
-        connection.execute(insert(document_revision).values(generation_id=generation_id, doc_key=doc_key, **values))
+        connection.execute(insert(chunk), [{"generation_id": generation_id, **row} for row in chunks])
+    if revisions:
+        rows = [{"generation_id": generation_id, "doc_key": key, **values} for key, values in revisions.items()]
+        connection.execute(insert(document_revision), rows)
 
 
 # Rights that the store does not carry yet
@@ -241,8 +253,9 @@ def add_intents(
     if not values:
         return
     unique = {str(value["row_id"]): {"generation_id": generation_id, "fence": fence, **value} for value in values}
-    clear_intents(connection, generation_id=generation_id, names=unique)
-    connection.execute(insert(intent), list(unique.values()))
+    upsert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(intent)
+    changed = {name: upsert.excluded[name] for name in ("kind", "embed_hash", "doc_key", "fence")}
+    connection.execute(upsert.on_conflict_do_update(index_elements=["generation_id", "row_id"], set_=changed), list(unique.values()))
 
 
 def intents(connection: Connection, generation_ids: Collection[str], *, names: Collection[str] | None = None) -> list[Row[Any]]:

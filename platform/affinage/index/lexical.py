@@ -26,8 +26,7 @@ PLURAL_LENGTH = 4
 
 def tokens(text: str) -> tuple[str, ...]:
     """Words of `text` in order: without accents, case, plural endings and words that say nothing."""
-    folded = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    return tuple(_stem(word) for word in WORD.findall(folded) if word not in _words("stop.txt"))
+    return tuple(filter(None, map(_token, WORD.findall(_folded(text)))))
 
 
 def query_tokens(query: str) -> list[str]:
@@ -49,6 +48,23 @@ def score(query: Iterable[str], text: Sequence[str]) -> float:
     """BM25 with fixed weights and constant length; 0 when no word is shared."""
     counts = Counter(text)
     return sum(weight(t) * counts[t] * (SATURATION + 1) / (counts[t] + SATURATION) for t in query if counts[t])
+
+
+def _folded(text: str) -> str:
+    folded = text.casefold()
+    if folded.isascii():
+        return folded
+    folded = unicodedata.normalize("NFKD", folded)
+    # A text has few different marks, and many letters.
+    for mark in filter(unicodedata.combining, set(folded)):
+        folded = folded.replace(mark, "")
+    return folded
+
+
+@lru_cache(maxsize=65_536)
+def _token(word: str) -> str:
+    """The form of a folded `word` that is compared; empty for one that says nothing."""
+    return "" if word in _words("stop.txt") else _stem(word)
 
 
 def _stem(word: str) -> str:

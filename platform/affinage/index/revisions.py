@@ -7,7 +7,8 @@ Readers take a row only if the ledger names it, so they see each document before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,11 @@ from affinage.index.identity import chunk_ids, embed_hash, row_id
 from affinage.index.leases import Lease
 from affinage.index.lexical import tokens
 from affinage.index.stores.protocol import Row
+
+ROWS_PER_TRANSACTION = 1_000
+# Some 30 ms: other writers of the ledger wait for it.
+BLOBS_AT_ONCE = 8
+# A blob waits for the disk, or for a server: together they wait once.
 
 
 @dataclass(frozen=True)
@@ -97,30 +103,56 @@ def write_revisions(
     wanted = {row["embed_hash"]: plan.texts[row["embed_hash"]] for plan in planned for row in plan.fresh}
     vectors, embedded = vectors_for(wanted, embedder=embedder, cache=clients.cache, progress=_embedding_progress(clients))
     clients.reached("cached")
-    with clients.database.write() as connection:
-        lease.check(connection)
-        _record_intents(connection, generation_id, lease.fence, planned)
+    for some in _for_one_transaction(planned):
+        with clients.database.write() as connection:
+            lease.check(connection)
+            _record_intents(connection, generation_id, lease.fence, some)
     clients.reached("intended")
-    for plan in planned:
-        if plan.revision.extract is not None:
-            clients.blobs.put(extracts.blob_name(plan.revision.extract_hash), plan.revision.extract)
+    with clients.database.read() as connection:
+        # A process that was stopped for long would leave an extract that nothing names, and rows for the next scrub.
+        lease.check(connection)
+    _put_extracts(clients, documents)
     rows = [_store_row(plan.revision, row, vectors[row["embed_hash"]]) for plan in planned for row in plan.fresh]
     clients.store.upsert(generation_id, rows)
     clients.reached("written")
-    with clients.database.write() as connection:
-        lease.check(connection)
-        still_valid(connection)
-        for plan in planned:
-            _switch(connection, generation_id, lease.fence, plan)
+    for some in _for_one_transaction(planned):
+        with clients.database.write() as connection:
+            lease.check(connection)
+            still_valid(connection)
+            _switch(connection, generation_id, lease.fence, some)
     clients.reached("switched")
     gone = [stored.row_id for plan in planned for stored in plan.gone]
     clients.store.delete(generation_id, gone)
     clients.reached("deleted")
-    names = {row["row_id"] for plan in planned for row in plan.fresh} | set(gone)
-    clear(clients, lease, generation_ids=[generation_id], names=names)
+    clear(clients, lease, generation_ids=[generation_id], names=gone)
+    # What was written is current, so its text is referred to: nothing to look up.
+    _clear(clients, lease, {generation_id: [row["row_id"] for plan in planned for row in plan.fresh]})
     clients.reached("cleared")
     total = sum(len(plan.rows) for plan in planned)
     return ChunkCounts(embedded=embedded, reused=total - embedded, written=len(rows), deleted=len(gone))
+
+
+def _for_one_transaction(planned: Sequence[_Planned]) -> Iterator[list[_Planned]]:
+    """Documents in groups: each is switched whole, and no transaction is long."""
+    some: list[_Planned] = []
+    rows = 0
+    for plan in planned:
+        if some and rows + len(plan.rows) > ROWS_PER_TRANSACTION:
+            yield some
+            some, rows = [], 0
+        some.append(plan)
+        rows += len(plan.rows)
+    if some:
+        yield some
+
+
+def _put_extracts(clients: IndexClients, documents: Sequence[Revision]) -> None:
+    blobs = {extracts.blob_name(new.extract_hash): new.extract for new in documents if new.extract is not None}
+    if not blobs:
+        return
+    with ThreadPoolExecutor(min(BLOBS_AT_ONCE, len(blobs)), thread_name_prefix="extracts") as pool:
+        for written in [pool.submit(clients.blobs.put, name, data) for name, data in blobs.items()]:
+            written.result()
 
 
 def _store_row(revision: Revision, row: Mapping[str, Any], vector: Vector) -> Row:
@@ -147,7 +179,14 @@ def _plan(connection: Connection, generation_id: str, fence: int, documents: Seq
         for ordinal, (chunk, text_hash, name) in enumerate(zip(document.chunks, hashes, chunk_ids(document.doc_key, hashes), strict=True)):
             # A chunk that stays keeps its row: only its position in the ledger changes.
             kept = old.get(name)
-            row = _chunk_row(chunk, ordinal, name, text_hash, kept.row_id if kept else row_id(name, fence))
+            row = {
+                "row_id": kept.row_id if kept else row_id(name, fence),
+                "chunk_id": name,
+                "doc_key": document.doc_key,
+                "embed_hash": text_hash,
+                "ordinal": ordinal,
+                **_place(chunk),
+            }
             rows.append(row)
             if kept is None:
                 fresh.append(row)
@@ -167,12 +206,8 @@ def _plan(connection: Connection, generation_id: str, fence: int, documents: Seq
     return planned
 
 
-def _chunk_row(chunk: Chunk, ordinal: int, name: str, text_hash: str, row: str) -> dict[str, Any]:
+def _place(chunk: Chunk) -> dict[str, Any]:
     return {
-        "row_id": row,
-        "chunk_id": name,
-        "embed_hash": text_hash,
-        "ordinal": ordinal,
         "page": chunk.page,
         "start": chunk.start,
         "end": chunk.end,
@@ -183,7 +218,7 @@ def _chunk_row(chunk: Chunk, ordinal: int, name: str, text_hash: str, row: str) 
 
 
 def _record_intents(connection: Connection, generation_id: str, fence: int, planned: Sequence[_Planned]) -> None:
-    rows, blobs = [], []
+    rows, blobs, mixed = [], [], []
     for plan in planned:
         key = plan.revision.doc_key
         rows += [(row["row_id"], key, row["embed_hash"]) for row in plan.fresh]
@@ -193,23 +228,26 @@ def _record_intents(connection: Connection, generation_id: str, fence: int, plan
         if plan.old_extract is not None:
             blobs.append((plan.old_extract, key))
         if plan.mixed_rights:
-            # New rows get today's rights beside old rows with others: until all are patched, none is relied on.
-            ledger.set_stored_allow(connection, generation_id=generation_id, doc_keys=[key], allow=None)
+            mixed.append(key)
+    # New rows get today's rights beside old rows with others: until all are patched, none is relied on.
+    ledger.set_stored_allow(connection, generation_id=generation_id, doc_keys=mixed, allow=None)
     ledger.add_intents(connection, generation_id=generation_id, fence=fence, rows=rows, extracts=blobs)
 
 
-def _switch(connection: Connection, generation_id: str, fence: int, plan: _Planned) -> None:
-    new = plan.revision
-    if new.document:
-        ledger.put_document(connection, doc_key=new.doc_key, values=new.document)
-    values: dict[str, Any] = {
-        "revision": fence,
-        "raw_hash": new.raw_hash,
-        "extract_hash": new.extract_hash,
-        "chunk_count": len(plan.rows),
-        "stored_allow": None if plan.mixed_rights else list(new.allow),
+def _switch(connection: Connection, generation_id: str, fence: int, planned: Sequence[_Planned]) -> None:
+    ledger.put_documents(connection, {plan.revision.doc_key: plan.revision.document for plan in planned if plan.revision.document})
+    revisions = {
+        plan.revision.doc_key: {
+            "revision": fence,
+            "raw_hash": plan.revision.raw_hash,
+            "extract_hash": plan.revision.extract_hash,
+            "chunk_count": len(plan.rows),
+            "stored_allow": None if plan.mixed_rights else list(plan.revision.allow),
+        }
+        for plan in planned
     }
-    ledger.set_revision(connection, generation_id=generation_id, doc_key=new.doc_key, values=values, chunks=plan.rows)
+    chunks = [row for plan in planned for row in plan.rows]
+    ledger.set_revisions(connection, generation_id=generation_id, revisions=revisions, chunks=chunks)
 
 
 def delete_documents(
@@ -263,7 +301,7 @@ def clear(clients: IndexClients, lease: Lease, *, generation_ids: Sequence[str],
     with clients.database.read() as connection:
         left = ledger.intents(connection, generation_ids, names=names)
         used = ledger.referenced_texts(connection, {i.embed_hash for i in left})
-    _clear(clients, lease, [i for i in left if i.embed_hash in used])
+    _clear(clients, lease, _by_generation(i for i in left if i.embed_hash in used))
 
 
 def purge(clients: IndexClients, lease: Lease, *, generation_ids: Sequence[str]) -> None:
@@ -278,27 +316,28 @@ def purge(clients: IndexClients, lease: Lease, *, generation_ids: Sequence[str])
     for name in sorted({i.row_id for i in left if i.kind == ledger.EXTRACT} - used_extracts):
         clients.blobs.delete(extracts.blob_name(name))
     clients.reached("purged")
-    _clear(clients, lease, left)
+    _clear(clients, lease, _by_generation(left))
 
 
-def _clear(clients: IndexClients, lease: Lease, settled: Sequence[Any]) -> None:
-    by_generation: dict[str, list[str]] = {}
-    for intent in settled:
-        by_generation.setdefault(intent.generation_id, []).append(intent.row_id)
-    if not by_generation:
+def _by_generation(intents: Iterable[Any]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for intent in intents:
+        names.setdefault(intent.generation_id, []).append(intent.row_id)
+    return names
+
+
+def _clear(clients: IndexClients, lease: Lease, settled: Mapping[str, Sequence[str]]) -> None:
+    if not any(settled.values()):
         return
     with clients.database.write() as connection:
         lease.check(connection)
-        for generation_id, names in by_generation.items():
+        for generation_id, names in settled.items():
             ledger.clear_intents(connection, generation_id=generation_id, names=names)
 
 
 def _not_current(connection: Connection, left: Sequence[Any]) -> dict[str, list[str]]:
-    by_generation: dict[str, list[str]] = {}
-    for intent in left:
-        by_generation.setdefault(intent.generation_id, []).append(intent.row_id)
     orphans = {}
-    for generation_id, names in by_generation.items():
+    for generation_id, names in _by_generation(left).items():
         current = {s.row_id for s in ledger.stored_chunks_by_row(connection, generation_id=generation_id, row_ids=names)}
         rows = sorted(set(names) - current)
         if rows:

@@ -8,7 +8,8 @@ instruction: the next run goes on from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -40,7 +41,7 @@ from affinage.index.leases import Lease, hold
 from affinage.index.reports import COMPLETE, FAILED, HELD, PARTIAL, SyncReport
 from affinage.index.revisions import Revision, delete_documents, purge, recover, write_revisions
 from affinage.index.survey import AllowOf, Inspected, Survey, inspect, survey
-from affinage.index.upkeep import catch_up, in_batches, lease_name, patch_rights, waiting
+from affinage.index.upkeep import ahead, catch_up, in_batches, lease_name, patch_rights, waiting
 
 ATTEMPTS = 5
 # A declaration that changes in the middle of a run makes the run start again; somebody who keeps changing it hears of it.
@@ -160,32 +161,31 @@ class _Run:
         if row is None or row.spec != self.spec.model_dump(mode="json"):
             raise _DeclarationChangedError
 
-    def _write(self, items: Sequence[Any], write: Callable[[Connection, Any], None]) -> None:
-        for some in ledger.parts(items):
+    def _write(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write columns of documents, the same ones for all, by document."""
+        for some in ledger.parts(documents):
             with self.clients.database.write() as connection:
                 self.lease.check(connection)
                 self._still_declared(connection)
-                for item in some:
-                    write(connection, item)
+                ledger.put_documents(connection, {key: documents[key] for key in some})
 
     def _write_rights(self, found: Survey) -> None:
         at = self.clients.now()
-
-        def write(connection: Connection, item: Any) -> None:
-            known, label = item
-            ledger.put_document(connection, doc_key=known.doc_key, values={"allow": list(label), "updated_at": at})
-
-        self._write(found.rights, write)
+        self._write({known.doc_key: {"allow": list(label), "updated_at": at} for known, label in found.rights})
 
     def _write_moves(self, found: Survey, allow: AllowOf) -> None:
         at = self.clients.now()
-
-        def write(connection: Connection, item: Any) -> None:
-            listed, known = item
-            values = {"path": listed.path, "signature": found.signature(listed), "allow": list(allow(listed)), "updated_at": at}
-            ledger.put_document(connection, doc_key=known.doc_key, values=values)
-
-        self._write(found.moved, write)
+        self._write(
+            {
+                known.doc_key: {
+                    "path": listed.path,
+                    "signature": found.signature(listed),
+                    "allow": list(allow(listed)),
+                    "updated_at": at,
+                }
+                for listed, known in found.moved
+            }
+        )
         self.report.documents.moved = len(found.moved)
         self.clients.reached("moved")
 
@@ -205,17 +205,20 @@ class _Run:
                     generation, embedder = self._serving()
                 yield self._revision(item, found, allow, embedder)
 
-        for batch in in_batches(revisions()):
-            if generation is None or embedder is None:
-                raise ValueError("a revision came before its generation")
-            name = generation.generation_id
-            counts = write_revisions(
-                self.clients, self.lease, generation_id=name, embedder=embedder, documents=batch, still_valid=self._still_declared
-            )
-            self.report.chunks.add(counts)
-            self.clients.progress(f"{self.source}: {self.report.documents.added + self.report.documents.changed} documents written")
-            self.clients.store.maintain(name)
-        self._write(settled, lambda connection, item: self._write_settled(connection, item, found, allow))
+        written = 0
+        with closing(ahead(in_batches(revisions()))) as batches:
+            for batch in batches:
+                if generation is None or embedder is None:
+                    raise ValueError("a revision came before its generation")
+                name = generation.generation_id
+                counts = write_revisions(
+                    self.clients, self.lease, generation_id=name, embedder=embedder, documents=batch, still_valid=self._still_declared
+                )
+                self.report.chunks.add(counts)
+                written += len(batch)
+                self.clients.progress(f"{self.source}: {written} documents written")
+                self.clients.store.maintain(name)
+        self._write(dict(self._settled(item, found, allow) for item in settled))
 
     def _count(self, item: Inspected) -> None:
         counts = self.report.documents
@@ -239,7 +242,13 @@ class _Run:
         embedder = self.clients.embedder_of(wanted)
         fingerprint = fingerprint_of(embedder, store=self.clients.store.fingerprint, xml=self.spec.xml)
         made = create_generation(
-            self.clients, source=self.source, embedder=wanted, fingerprint=fingerprint, dimensions=embedder.dimensions, state=SERVING
+            self.clients,
+            self.lease,
+            source=self.source,
+            embedder=wanted,
+            fingerprint=fingerprint,
+            dimensions=embedder.dimensions,
+            state=SERVING,
         )
         self.generations.append(made)
         return made, embedder
@@ -278,14 +287,14 @@ class _Run:
             "updated_at": self.clients.now(),
         }
 
-    def _write_settled(self, connection: Connection, item: Inspected, found: Survey, allow: AllowOf) -> None:
-        """Record what needs no new rows: a document whose bytes are as before, or one that failed."""
+    def _settled(self, item: Inspected, found: Survey, allow: AllowOf) -> tuple[str, dict[str, Any]]:
+        """The columns of a document that needs no new rows: its bytes are as before, or it failed."""
         values = self._columns(item, found, allow(item.listed))
         if item.failure is not None:
             values.update(state="failed", failure=dict(item.failure.record), attempts=item.failure.attempts, retry_at=item.failure.retry_at)
             if item.raw_hash is None:
                 values["signature"] = None  # it could not even be read: try again each time
-        ledger.put_document(connection, doc_key=item.known.doc_key if item.known else self.clients.new_id(), values=values)
+        return item.known.doc_key if item.known else self.clients.new_id(), values
 
     def _write_deletions(self, found: Survey) -> None:
         if found.held and not self.confirm_deletes:

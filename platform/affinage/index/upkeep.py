@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import TypeVar, cast
 
 from affinage.documents.blocks import ExtractedDocument
 from affinage.documents.chunking import split
@@ -13,10 +16,11 @@ from affinage.index.clients import IndexClients
 from affinage.index.leases import Lease
 from affinage.index.revisions import ChunkCounts, Revision, write_revisions
 
-BATCH_DOCUMENTS = 64
-BATCH_CHUNKS = 1_000
-# Of one write: some 20 ms of ledger transaction, and few commits of the store.
+BATCH_DOCUMENTS = 512
+BATCH_CHUNKS = 4_000
+# Of one commit of the store: each costs it some 100 ms, and a version that must be compacted away.
 
+T = TypeVar("T")
 Extracted = Callable[[ledger.Lagging], tuple[ExtractedDocument, str, bytes | None]]
 
 
@@ -48,11 +52,25 @@ def catch_up(
             chunks = split(content, count_tokens=opened.count_tokens, max_tokens=opened.max_tokens)
             yield Revision(document.doc_key, document.raw_hash, extract_hash, document.allow, chunks, extract=data)
 
-    for batch in in_batches(revisions()):
-        counts.add(write_revisions(clients, lease, generation_id=generation.generation_id, embedder=opened, documents=batch))
-        clients.progress(f"{generation.source}: generation {generation.generation_id}: {counts.written} rows")
+    with closing(ahead(in_batches(revisions()))) as batches:
+        for batch in batches:
+            counts.add(write_revisions(clients, lease, generation_id=generation.generation_id, embedder=opened, documents=batch))
+            clients.progress(f"{generation.source}: generation {generation.generation_id}: {counts.written} rows")
     clients.store.maintain(generation.generation_id)
     return counts
+
+
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
+    """`items`, the next one made in a thread while the caller works on the last; close it, and the thread has ended.
+
+    What `items` raises is raised here.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        end = object()
+        coming: Future[T | object] = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield cast("T", item)
 
 
 def in_batches(revisions: Iterator[Revision]) -> Iterator[list[Revision]]:

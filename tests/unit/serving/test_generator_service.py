@@ -398,10 +398,10 @@ def test_metrics_have_bounded_labels(client: TestClient) -> None:
     ask(client, stream=True)
     client.delete("/v1/adapters/a@1")
     client.delete("/v1/adapters/b@2")
-    client.get("/v1/whatever-4711")
+    client.get("/v1/somebodys-typo")
     text = client.get("/metrics").text
     assert 'affinage_generator_requests_total{route="/v1/chat/completions",status="200"} 2.0' in text
     assert 'affinage_generator_requests_total{route="/v1/adapters/{name}",status="200"} 2.0' in text
     assert "affinage_generator_inflight 0.0" in text
     assert 'affinage_generator_tokens_total{direction="output"} 2.0' in text
-    assert "4711" not in text
+    assert "somebodys-typo" not in text

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from affinage.documents.extraction.dispatch import too_large
@@ -42,7 +42,8 @@ class FileSignature:
 
     def as_json(self) -> dict[str, int]:
         """For a JSON column."""
-        return asdict(self)
+        # A copy of plain numbers: `asdict` took a third of a run in which nothing changed.
+        return dict(vars(self))
 
     def is_settled(self, scan_started_ns: int) -> bool:
         """Whether it is older than the scan by more than the clock's grain."""
