@@ -29,7 +29,7 @@ def main(memory_bytes: int) -> None:
     """Answer requests until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     sys.dont_write_bytecode = True
-    languages.detect("le " * languages.SHORT)  # its model is unpacked into a file, which is not possible later
+    languages.load()
     _confine(memory_bytes)
     with socket.socket(fileno=0) as channel:
         channel.sendall(_STEP)
