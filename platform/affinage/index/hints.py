@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, exists, select, update
 
+from affinage.database.inserting import insert_new
 from affinage.database.tables.declarations import source as source_table
 from affinage.database.tables.index import index_run, lease, source_hint
 from affinage.index.reports import FAILED
@@ -26,10 +26,7 @@ def record_hint(connection: Connection, source: str, *, now: datetime) -> bool:
     change = update(source_hint).where(source_hint.c.source == source).values(after_fence=fence, asked_at=now)
     if connection.execute(change).rowcount:
         return True
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(source_hint).values(source=source, after_fence=fence, asked_at=now))
-    except IntegrityError:
+    if not insert_new(connection, source_hint, source=source, after_fence=fence, asked_at=now):
         connection.execute(change)  # another gateway was told the same at this moment
     return True
 
