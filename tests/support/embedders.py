@@ -19,6 +19,7 @@ class HashEmbedder:
         self.dimensions = dimensions
         self.max_tokens = max_tokens
         self.fingerprint = f"hash-{version}-{dimensions}"
+        self.weights_in_fingerprint = True
         self.embedded: list[str] = []
         self._seed = version
 
