@@ -208,7 +208,7 @@ class EndpointEmbedder:
             raise self._wrong("vectors that are not of one length")
         vectors = np.stack(rows)
         with np.errstate(over="ignore"):
-            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            lengths: NDArray[np.float64] = np.linalg.norm(vectors, axis=1, keepdims=True)
         # NaN fails both comparisons, as it must.
         if not np.all((lengths > 0) & (lengths < math.inf)):
             raise self._wrong("a vector that is zero or not of numbers")
