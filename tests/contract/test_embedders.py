@@ -1,4 +1,4 @@
-"""The embedder keeps the same promises in this process and as a service, and gives the same vectors."""
+"""The embedder keeps the same promises in this process, as our service and as any endpoint, and gives the same vectors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from affinage.engines.endpoint_embedder import EndpointEmbedder
 from affinage.engines.minilm import NAME, MiniLM
 from affinage.engines.pods import Pods
 from affinage.engines.protocols import Embedder
 from affinage.engines.remote_embedder import RemoteEmbedder
 from affinage.errors import DependencyError
+from tests.support.embedding_endpoint import serve_embeddings
 from tests.support.minilm_adapter import write_minilm_adapter
 from tests.support.services import Service, serve
 
@@ -66,8 +68,32 @@ def make(request: pytest.FixtureRequest, cache: Path, adapter_folders: dict[str,
         yield lambda adapter: RemoteEmbedder(pods, adapter=adapter, files=(lambda: adapter_folders[adapter]) if adapter else None)
 
 
-def test_vectors_have_length_one_and_do_not_depend_on_the_batch(make: Make) -> None:
-    embedder = make(None)
+@pytest.fixture(
+    params=[
+        "minilm",
+        pytest.param("service", marks=pytest.mark.integration),
+        pytest.param("endpoint", marks=pytest.mark.integration),
+        "any",
+    ]
+)
+def embedder(request: pytest.FixtureRequest, cache: Path) -> Iterator[Embedder]:
+    """Bare. The third asks our service as it would anybody's; the last one is a model that is not ours."""
+    if request.param == "minilm":
+        yield MiniLM(cache, threads=1)
+    elif request.param == "service":
+        yield RemoteEmbedder(request.getfixturevalue("pods"))
+    elif request.param == "endpoint":
+        yield endpoint(f"{request.getfixturevalue('service').url}/v1#{NAME}?max_tokens=4096")
+    else:
+        with serve_embeddings() as running:
+            yield endpoint(running.url)
+
+
+def endpoint(url: str) -> EndpointEmbedder:
+    return EndpointEmbedder(url, egress_hosts=["127.0.0.1"], rng=np.random.default_rng(0))
+
+
+def test_vectors_have_length_one_and_do_not_depend_on_the_batch(embedder: Embedder) -> None:
     together = embedder.embed(TEXTS)
     assert (together.shape, together.dtype) == ((len(TEXTS), embedder.dimensions), np.float32)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
@@ -75,12 +101,11 @@ def test_vectors_have_length_one_and_do_not_depend_on_the_batch(make: Make) -> N
         np.testing.assert_allclose(embedder.embed([text])[0], vector, atol=1e-5)
 
 
-def test_nothing_to_embed_gives_no_rows(make: Make) -> None:
-    assert make(None).embed([]).shape == (0, 384)
+def test_nothing_to_embed_gives_no_rows(embedder: Embedder) -> None:
+    assert embedder.embed([]).shape == (0, embedder.dimensions)
 
 
-def test_more_texts_than_a_batch_come_in_their_order(make: Make) -> None:
-    embedder = make(None)
+def test_more_texts_than_a_batch_come_in_their_order(embedder: Embedder) -> None:
     texts = [f"phrase {i}" for i in range(70)]
     together = embedder.embed(texts)
     np.testing.assert_allclose(together[[0, 63, 64, 69]], embedder.embed([texts[i] for i in (0, 63, 64, 69)]), atol=1e-5)
@@ -111,6 +136,15 @@ def test_the_service_gives_the_vectors_of_the_process(
     there = RemoteEmbedder(pods, adapter=adapter, files=(lambda: folder) if adapter else None)
     assert there.fingerprint == here.fingerprint
     np.testing.assert_allclose(there.embed(TEXTS), here.embed(TEXTS), atol=1e-6)
+
+
+@pytest.mark.integration
+def test_an_endpoint_gives_the_vectors_of_the_process(service: Service, cache: Path) -> None:
+    there, here = endpoint(f"{service.url}/v1#{NAME}"), MiniLM(cache, threads=1)
+    np.testing.assert_allclose(there.embed(TEXTS), here.embed(TEXTS), atol=1e-6)
+    assert all(there.count_tokens(text) >= here.count_tokens(text) for text in TEXTS)
+    # Only who digests weights may say so: the other one's index compares canaries.
+    assert (there.weights_in_fingerprint, here.weights_in_fingerprint) == (False, True)
 
 
 # What only the service can be asked

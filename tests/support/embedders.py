@@ -19,7 +19,12 @@ class HashEmbedder:
         self.dimensions = dimensions
         self.max_tokens = max_tokens
         self.fingerprint = f"hash-{version}-{dimensions}"
+        self.weights_in_fingerprint = True  # it has none; False: as if it were an endpoint
         self.embedded: list[str] = []
+        self._seed = version
+
+    def swap(self, version: str) -> None:
+        """Other weights under the same fingerprint."""
         self._seed = version
 
     def count_tokens(self, text: str) -> int:

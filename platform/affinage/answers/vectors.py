@@ -30,6 +30,11 @@ class RememberingEmbedder:
         return self._embedder.fingerprint
 
     @property
+    def weights_in_fingerprint(self) -> bool:
+        """The wrapped embedder's."""
+        return self._embedder.weights_in_fingerprint
+
+    @property
     def dimensions(self) -> int:
         """The wrapped embedder's."""
         return self._embedder.dimensions

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from affinage.engines.openai_http import CONNECT_SECONDS, READ_SECONDS, OpenAIServer
+from affinage.engines.openai_http import CONNECT_SECONDS, READ_SECONDS, OpenAIServer, endpoint_address
 from affinage.engines.protocols import Generation, GenerationRequest
-from affinage.errors import ConfigurationError, DependencyError
+from affinage.errors import DependencyError
 
 _PARALLEL = 8  # requests under way at once; the server batches them
 
@@ -46,20 +45,11 @@ class Endpoint:
         connect_seconds: float = CONNECT_SECONDS,
         read_seconds: float = READ_SECONDS,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
-            raise ConfigurationError(f"`{url}` is not the address of an endpoint.", hint="Write http(s)://host[:port]/v1#model.")
-        if parts.hostname not in egress_hosts:
-            raise ConfigurationError(
-                f"The engine's host `{parts.hostname}` is not among the hosts that may be reached.",
-                hint="An operator adds it to AFFINAGE_EGRESS_HOSTS.",
-                host=parts.hostname,
-            )
+        root, self._fragment = endpoint_address(url, egress_hosts=egress_hosts)
         self._base = url
-        self._fragment = parts.fragment
         self._listed: str | None = None
         self._server = OpenAIServer(
-            parts._replace(fragment="").geturl().rstrip("/"),
+            root,
             parallel=_PARALLEL,
             connect_seconds=connect_seconds,
             read_seconds=read_seconds,

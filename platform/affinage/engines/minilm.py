@@ -70,6 +70,11 @@ class MiniLM:
         self._session: Any = None
 
     @property
+    def weights_in_fingerprint(self) -> bool:
+        """True: digested here, from the very files that the graph is built of."""
+        return True
+
+    @property
     def dimensions(self) -> int:
         """384."""
         return DIMENSIONS

@@ -7,13 +7,14 @@ answered.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import urllib3
 
 from affinage.engines.protocols import Generation, GenerationRequest
-from affinage.errors import DependencyError, UnknownObjectError
+from affinage.errors import ConfigurationError, DependencyError, UnknownObjectError
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
@@ -23,6 +24,26 @@ _HTTP_NOT_FOUND, _HTTP_BUSY, _HTTP_SERVER_ERROR, _HTTP_UNAVAILABLE = 404, 429, 5
 
 class UnavailableError(DependencyError):
     """Nobody answered, or the server said that it cannot answer now: another server may."""
+
+
+def endpoint_address(url: str, *, egress_hosts: Collection[str]) -> tuple[str, str]:
+    """The server's root and the fragment of an endpoint's address, `http(s)://host[:port]/v1#model`.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no such address, or its host is not one of `egress_hosts`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
+        raise ConfigurationError(f"`{url}` is not the address of an endpoint.", hint="Write http(s)://host[:port]/v1#model.")
+    if parts.hostname not in egress_hosts:
+        raise ConfigurationError(
+            f"The engine's host `{parts.hostname}` is not among the hosts that may be reached.",
+            hint="An operator adds it to AFFINAGE_EGRESS_HOSTS.",
+            host=parts.hostname,
+        )
+    return parts._replace(fragment="").geturl().rstrip("/"), parts.fragment
 
 
 class OpenAIServer:
@@ -137,7 +158,7 @@ class OpenAIServer:
         response.close()
         if response.status == _HTTP_NOT_FOUND and adapter is not None:
             raise UnknownObjectError("loaded adapter", adapter, hint="Load it first; no other adapter answers in its place.")
-        raise self._refusal(response.status)
+        raise self._refusal(response.status, retry_after=response.headers.get("Retry-After"))
 
     def upload(self, path: str, file: IO[bytes], *, size_bytes: int) -> None:
         """Send a file; a refusal says what the server gave as its reason, for a file is nobody's question."""
@@ -178,13 +199,13 @@ class OpenAIServer:
         # The kind of failure only: the library's text may quote what was sent.
         return kind("engine", f"`{self.root}` did not answer ({type(error).__name__}).", hint="Check that the server runs.")
 
-    def _refusal(self, status: int, *, reason: str = "") -> DependencyError:
+    def _refusal(self, status: int, *, reason: str = "", retry_after: str | None = None) -> DependencyError:
         again = status == _HTTP_BUSY or status >= _HTTP_SERVER_ERROR
         hint = "Try again later." if again else "Check the model's name and the length of the question."
         kind = UnavailableError if status == _HTTP_UNAVAILABLE else DependencyError
         message = f"`{self.root}` answered with status {status}{f': {reason}' if reason else '.'}"
         error = kind("engine", message, hint="" if reason else hint, retryable=again)
-        error.fields["status"] = status
+        error.fields |= {"status": status} | ({"retry_after": retry_after} if retry_after else {})
         return error
 
 

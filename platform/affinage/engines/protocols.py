@@ -10,6 +10,20 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from affinage.errors import DependencyError
+
+
+class RefusedTextsError(DependencyError):
+    """Some texts cannot be embedded, each also when it is alone; the others were.
+
+    `positions` are theirs among the texts that were given. `vectors` has a row for each text, of which those mean nothing.
+    """
+
+    def __init__(self, message: str, *, positions: Sequence[int], vectors: NDArray[np.float32]) -> None:
+        super().__init__("embedder", message, hint="Shorten these texts, or check what the embedder takes.", retryable=False)
+        self.positions = tuple(positions)
+        self.vectors = vectors
+
 
 class Embedder(Protocol):
     """Turns texts into unit vectors. The same text gives the same vector, alone or in a batch (to 1e-5)."""
@@ -17,6 +31,10 @@ class Embedder(Protocol):
     @property
     def fingerprint(self) -> str:
         """Digest over weights, adapter, pooling, normalisation and token limit: another value means other vectors."""
+
+    @property
+    def weights_in_fingerprint(self) -> bool:
+        """Whether `fingerprint` is computed from the weights that are used. If not, other weights may come under the same one."""
 
     @property
     def dimensions(self) -> int:
@@ -30,7 +48,13 @@ class Embedder(Protocol):
         """Tokens of `text` including the special ones, not truncated."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of length 1, shape (n_texts, dimensions)."""
+        """Vectors of length 1, shape (n_texts, dimensions).
+
+        Raises
+        ------
+        RefusedTextsError
+            If some texts cannot be embedded, and the fault is theirs.
+        """
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class RemoteEmbedder:
         return str(self._facts["digest"])
 
     @property
+    def weights_in_fingerprint(self) -> bool:
+        """True: our service digests the weights it loads, and each of its answers names the digest, which is compared."""
+        return True
+
+    @property
     def dimensions(self) -> int:
         """Length of a vector."""
         return int(self._facts["dimensions"])

@@ -13,13 +13,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from affinage.database.tables.declarations import source as source_table
-from affinage.database.tables.index import chunk, document_revision, intent
+from affinage.database.tables.index import canary, chunk, document_revision, intent
 from affinage.database.tables.index import generation as table
 from affinage.declarations.model import SourceSpec
 from affinage.documents.chunking import SPLIT_FINGERPRINT
 from affinage.documents.extraction import extract_fingerprint
 from affinage.engines.protocols import Embedder
-from affinage.errors import ConflictError, UnknownObjectError
+from affinage.errors import UnknownObjectError
+from affinage.index import canaries
 from affinage.index.clients import IndexClients
 from affinage.index.leases import Lease
 
@@ -94,40 +95,67 @@ def create_generation(
     *,
     source: str,
     embedder: Mapping[str, Any],
+    opened: Embedder,
     fingerprint: Mapping[str, str],
-    dimensions: int,
     state: str,
 ) -> Generation:
-    """Create the store's table, then record the generation: a record always has its table.
+    """Create the store's table, then record the generation with its canaries: a record always has its table.
+
+    Parameters
+    ----------
+    embedder, opened
+        What `embedder_of` takes, and what it gave.
 
     Raises
     ------
+    ChangedEmbedderError
+        If the embedder gives other vectors than it gave another generation under the same fingerprint: the cache holds those.
     ConflictError
         If the lease was taken over: whoever took it may have made the generation that serves.
     """
     made = Generation(clients.new_id(), source, dict(fingerprint), dict(embedder), state, clients.now())
-    clients.store.ensure(made.generation_id, dimensions=dimensions)
+    taken = canaries.take(opened)
+    if taken:
+        with clients.database.read() as connection:
+            alike = [g.generation_id for g in list_generations(connection) if g.fingerprint["embed"] == fingerprint["embed"]]
+            before = canaries.stored(connection, alike)
+        if not canaries.agree(taken, before):
+            raise canaries.changed(embedder=embedder.get("name"), source=source)
+        # The first vectors and not those of today: many small steps would lead anywhere.
+        taken = before or taken
+    clients.store.ensure(made.generation_id, dimensions=opened.dimensions)
     with clients.database.write() as connection:
         lease.check(connection)
         connection.execute(insert(table).values(**vars(made)))
+        canaries.store(connection, made.generation_id, taken)
     return made
 
 
 def open_embedder(clients: IndexClients, generation: Generation) -> Embedder:
-    """The embedder that makes the generation's vectors.
+    """The embedder that makes the generation's vectors. It may raise the same error when it embeds its first text.
 
     Raises
     ------
-    ConflictError
+    ChangedEmbedderError
         If what its name stands for has changed: its vectors must not be mixed with those that are stored.
     """
     embedder = clients.embedder_of(generation.embedder)
     if embedder.fingerprint != generation.fingerprint["embed"]:
-        raise ConflictError(
+        raise canaries.ChangedEmbedderError(
             f"The embedder `{generation.embedder.get('name')}` of source `{generation.source}` is not the one its index was built with.",
             hint=f"Build a new generation: `affinage index rebuild {generation.source}`.",
         )
-    return embedder
+    return guarded(clients, generation, embedder)
+
+
+def guarded(clients: IndexClients, generation: Generation, embedder: Embedder) -> Embedder:
+    """`embedder`, which looks at the generation's canaries before it embeds its first text; itself when there are none."""
+    with clients.database.read() as connection:
+        expected = canaries.stored(connection, [generation.generation_id])
+    if not expected:
+        return embedder
+    error = canaries.changed(embedder=generation.embedder.get("name"), source=generation.source)
+    return canaries.GuardedEmbedder(embedder, expected=expected, error=error)
 
 
 def set_state(connection: Connection, generation_id: str, state: str) -> None:
@@ -139,6 +167,6 @@ def forget_generation(connection: Connection, generation_id: str) -> set[str]:
     """Remove a generation from the ledger; returns the extracts it referred to."""
     query = select(document_revision.c.extract_hash).where(document_revision.c.generation_id == generation_id).distinct()
     hashes = set(connection.execute(query).scalars())
-    for owned in (chunk, document_revision, intent, table):
+    for owned in (canary, chunk, document_revision, intent, table):
         connection.execute(delete(owned).where(owned.c.generation_id == generation_id))
     return hashes

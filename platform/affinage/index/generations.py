@@ -33,6 +33,7 @@ from affinage.index.builds import (
     fingerprint_of,
     forget_generation,
     get_generation,
+    guarded,
     list_generations,
     serving_generations,
     set_state,
@@ -131,10 +132,11 @@ def build_generation(clients: IndexClients, source: str, *, embedder: Mapping[st
             known = list_generations(connection, source)
         generation = next((g for g in known if g.fingerprint == fingerprint and g.state in {BUILDING, READY, SERVING}), None)
         if generation is None:
-            dimensions = opened.dimensions
             generation = create_generation(
-                clients, lease, source=source, embedder=wanted, fingerprint=fingerprint, dimensions=dimensions, state=BUILDING
+                clients, lease, source=source, embedder=wanted, opened=opened, fingerprint=fingerprint, state=BUILDING
             )
+        else:
+            opened = guarded(clients, generation, opened)
         recover(clients, generation_ids=[generation.generation_id])
         counts = catch_up(clients, lease, generation, embedder=opened, extracted=_extracted(clients, spec))
         counts.add(patch_rights(clients, lease, generation_ids=[generation.generation_id]))

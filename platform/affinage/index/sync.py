@@ -36,6 +36,7 @@ from affinage.index.builds import (
     list_generations,
     open_embedder,
 )
+from affinage.index.canaries import ChangedEmbedderError
 from affinage.index.clients import IndexClients
 from affinage.index.leases import Lease, hold
 from affinage.index.reports import COMPLETE, FAILED, HELD, PARTIAL, SyncReport
@@ -147,10 +148,19 @@ class _Run:
         self._write_deletions(found)
         for generation in self.generations:
             if generation.state in FOLLOWING:
-                self.report.chunks.add(catch_up(clients, self.lease, generation))
+                self._follow(generation)
         self.report.chunks.add(patch_rights(clients, self.lease, generation_ids=self._ids()))
         purge(clients, self.lease, generation_ids=self._ids())
         self.report.status = HELD if counts.held else PARTIAL if counts.failed else COMPLETE
+
+    def _follow(self, generation: Generation) -> None:
+        try:
+            self.report.chunks.add(catch_up(self.clients, self.lease, generation))
+        except ChangedEmbedderError:
+            # What nobody can embed for any more must not keep the generation that serves from its documents.
+            if generation.state == SERVING:
+                raise
+            self.clients.progress(f"{self.source}: generation {generation.generation_id} is left behind: its embedder has changed")
 
     def _ids(self) -> list[str]:
         return [g.generation_id for g in self.generations]
@@ -246,8 +256,8 @@ class _Run:
             self.lease,
             source=self.source,
             embedder=wanted,
+            opened=embedder,
             fingerprint=fingerprint,
-            dimensions=embedder.dimensions,
             state=SERVING,
         )
         self.generations.append(made)

@@ -15,7 +15,7 @@ from affinage.declarations.repository import list_sources
 from affinage.documents.chunking import split
 from affinage.engines.protocols import Embedder
 from affinage.index import extracts, ledger
-from affinage.index.builds import Generation, list_generations
+from affinage.index.builds import Generation, list_generations, open_embedder
 from affinage.index.cache import Vector
 from affinage.index.clients import IndexClients
 from affinage.index.embedding import vectors_for
@@ -154,7 +154,7 @@ def _rewrite(
         vectors = clients.cache.get(generation.fingerprint["embed"], {stored.embed_hash for stored in some})
         lacking = [stored for stored in some if stored.embed_hash not in vectors]
         if lacking:
-            embedder = embedder or clients.embedder_of(generation.embedder)
+            embedder = embedder or open_embedder(clients, generation)
             texts = _embed_texts(clients, generation, embedder, lacking)
             fresh, count = vectors_for(texts, embedder=embedder, cache=clients.cache)
             vectors.update(fresh)

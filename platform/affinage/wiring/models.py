@@ -9,6 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from affinage.engines.protocols import Embedder, Generator
 from affinage.errors import ConfigurationError, UnknownObjectError
 from affinage.processes import give_back_memory
@@ -28,7 +30,7 @@ class Models(Installation):
 
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now, new_id: Callable[[], str] = random_id) -> None:
         super().__init__(settings, now=now, new_id=new_id)
-        self._embedders: dict[tuple[str | None, str | None], Embedder] = {}
+        self._embedders: dict[tuple[str, str | None, str | None], Embedder] = {}
         self._generators: dict[str, Generator] = {}
         self._building = threading.RLock()
         self._base_digests: dict[str, str] = {}
@@ -40,32 +42,41 @@ class Models(Installation):
         Parameters
         ----------
         spec
-            As stored with a generation: `name`, and the name of an adapter or null under `adapter`; its countersigned files
-            come from the registry. `folder` says where files lie that are on trial. None: the packaged embedder as it comes.
+            As stored with a generation: `name` (the packaged one's, or the http(s) URL of an endpoint), and the name of an adapter
+            or null under `adapter`; its countersigned files come from the registry. `folder` says where files lie that are on trial.
+            None: the packaged embedder as it comes.
         """
         from affinage.engines.minilm import NAME
 
         spec = spec or {"name": NAME}
         name, adapter, folder = str(spec.get("name", NAME)), spec.get("adapter"), spec.get("folder")
-        if name != NAME:
-            raise ConfigurationError(f"There is no embedder `{name}`.", hint=f"The embedder of a source is `{NAME}`.")
+        endpoint = name.startswith(("http://", "https://"))
+        if name != NAME and not endpoint:
+            hint = f"The embedder of a source is `{NAME}` or an http(s) endpoint."
+            raise ConfigurationError(f"There is no embedder `{name}`.", hint=hint)
+        if endpoint and (adapter or folder):
+            raise ConfigurationError(f"The embedder `{name}` takes no adapter.", hint=f"Adapters are for `{NAME}`.")
         if self._embedder_pods is None and adapter and not folder:
             folder = self._countersigned_folder(str(adapter))
-        key = (str(adapter) if adapter else None, str(folder) if adapter and folder else None)
+        key = (name, str(adapter) if adapter else None, str(folder) if adapter and folder else None)
         with self._building:
             if key not in self._embedders:
                 self._embedders[key] = self._make_embedder(*key)
             return self._embedders[key]
 
-    def _make_embedder(self, adapter: str | None, folder: str | None) -> Embedder:
+    def _make_embedder(self, name: str, adapter: str | None, folder: str | None) -> Embedder:
+        from affinage.engines.minilm import NAME, MiniLM
+
+        if name != NAME:
+            from affinage.engines.endpoint_embedder import EndpointEmbedder
+
+            return EndpointEmbedder(name, egress_hosts=self.settings.egress_hosts, rng=np.random.default_rng())
         # Files that somebody gives are on trial: they are judged in this process and never sent to the pods.
         if self._embedder_pods is not None and folder is None:
             from affinage.engines.remote_embedder import RemoteEmbedder
 
             files = None if adapter is None else partial(self._countersigned_folder, adapter)
             return RemoteEmbedder(self._embedder_pods, adapter=adapter, files=files)
-        from affinage.engines.minilm import MiniLM
-
         return MiniLM(self.settings.cache, threads=self.threads, adapter=Path(folder) if folder else None)
 
     @cached_property

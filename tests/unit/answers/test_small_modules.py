@@ -63,7 +63,7 @@ def test_the_refusal_follows_the_language_and_says_nothing_of_rights():
 
 
 class _Counting:
-    fingerprint, dimensions, max_tokens = "f", 2, 8
+    fingerprint, weights_in_fingerprint, dimensions, max_tokens = "f", True, 2, 8
 
     def __init__(self) -> None:
         self.seen: list[str] = []

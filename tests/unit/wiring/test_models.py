@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from affinage.engines.endpoint_embedder import EndpointEmbedder
 from affinage.engines.minilm import NAME, MiniLM
 from affinage.engines.pool import GeneratorPool
 from affinage.engines.remote_embedder import RemoteEmbedder
@@ -37,6 +38,20 @@ def test_the_embedder_is_in_process_unless_a_service_is_named(tmp_path: Path) ->
     assert isinstance(app.embedder(), RemoteEmbedder)
     assert app.embedder() is app.embedder({"name": NAME, "adapter": None})
     assert app.embedder() is not app.embedder({"name": NAME, "adapter": "a@1"})
+
+
+def test_an_endpoint_is_an_embedder_by_its_url(tmp_path: Path) -> None:
+    app = Affinage(Settings(home=tmp_path, embedder_url="http://embedder:3000"))
+    made = app.embedder({"name": "http://localhost/v1#m", "adapter": None})
+    assert isinstance(made, EndpointEmbedder)
+    assert made is app.embedder({"name": "http://localhost/v1#m", "adapter": None})
+    assert made is not app.embedder({"name": "http://localhost/v1#n", "adapter": None})
+    with pytest.raises(ConfigurationError, match="may be reached"):
+        app.embedder({"name": "http://elsewhere/v1#m"})
+    with pytest.raises(ConfigurationError, match="no adapter"):
+        app.embedder({"name": "http://localhost/v1#m", "adapter": "a@1"})
+    with pytest.raises(ConfigurationError, match="no embedder"):
+        app.embedder({"name": "package:other"})
 
 
 def test_a_service_of_an_embedder_needs_an_address(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The ledger of the incremental index: what is known of each document, and which rows are current."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
 from affinage.database.tables.base import Instant, Json, metadata
 
@@ -40,6 +40,15 @@ generation = Table(
     Column("state", String, nullable=False),
     Column("created_at", Instant, nullable=False),
     Index(None, "source", "state"),
+)
+
+# Texts that tell whether an embedder known by name only is still the one that made the generation's vectors.
+canary = Table(
+    "canary", metadata,
+    Column("generation_id", ForeignKey("generation.generation_id"), primary_key=True),
+    Column("text", String, primary_key=True),
+    # Little-endian float32, of length 1.
+    Column("vector", LargeBinary, nullable=False),
 )
 
 # One row for each document that a generation serves: the switch that makes a revision visible.
