@@ -56,6 +56,8 @@ class Settings(BaseModel):
     """Hosts that an engine's endpoint, an S3 server or a web source may name; a private address of a web site stands here too."""
     embedder_url: str | None = None
     """The embedder's service, `http://HOST:PORT`, with all pods behind that name; default: in this process."""
+    embedding_price: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """Price of embedding a million tokens, in any currency, for the `cost` of a dry run; 0: nothing is paid by the token."""
     generators: tuple[str, ...] = ()
     """Engines that are served elsewhere, `ENGINE=http://HOST:PORT` each; the others run in this process."""
     generator_engine: str = "package:smollm2"

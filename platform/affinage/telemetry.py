@@ -56,6 +56,9 @@ class Metrics:
         self.gateway_inflight = Gauge("affinage_gateway_inflight", "Requests being answered.", registry=r)
         self.tokens = Counter("affinage_tokens_total", "Tokens by direction (input, output).", ["direction"], registry=r)
         self.index_documents = Gauge("affinage_index_documents", "Documents by source and state.", ["source", "state"], registry=r)
+        self.index_held_documents = Gauge(
+            "affinage_index_held_documents", "Missing documents whose deletion waits for a person.", ["source"], registry=r
+        )
         self.index_sync_duration = Histogram(
             "affinage_index_sync_duration_seconds", "Duration of a sync.", ["source"], buckets=SYNC_BUCKETS_SECONDS, registry=r
         )

@@ -55,7 +55,7 @@ def test_the_telemetry_is_read_right() -> None:
 def test_alerts_use_metrics_that_exist(render: Render) -> None:
     (rule,) = render(EVERYTHING).all("PrometheusRule")
     alerts = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
-    assert [alert["alert"] for alert in alerts] == ["AffinageGatewayErrorBudgetBurn", "AffinageIndexStale"]
+    assert [alert["alert"] for alert in alerts] == ["AffinageGatewayErrorBudgetBurn", "AffinageIndexStale", "AffinageIndexDeletionsHeld"]
     for alert in alerts:
         assert NAME.search(alert["expr"])
         assert_declared(alert["expr"])
@@ -79,7 +79,7 @@ def test_the_limits_of_the_alerts_come_from_the_values(render: Render) -> None:
     (rule,) = render({**EVERYTHING, "monitoring.rules.availabilityTarget": 0.999, "monitoring.rules.indexMaxAgeSeconds": 7200}).all(
         "PrometheusRule"
     )
-    burn, stale = rule["spec"]["groups"][0]["rules"]
+    burn, stale, _ = rule["spec"]["groups"][0]["rules"]
     # 14.4 times one in a thousand.
     assert burn["expr"].count("> 0.0144\n") == 2
     assert "> 7200" in stale["expr"]

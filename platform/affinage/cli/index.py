@@ -8,6 +8,7 @@ import typer
 
 from affinage.cli.context import installation
 from affinage.cli.output import JsonFlag, emit, note
+from affinage.cli.progress import shown
 from affinage.errors import AffinageError, UsageError
 
 index = typer.Typer(no_args_is_help=True, help="What is searched: sync, check, build, switch.\n\nExample: affinage index sync handbook")
@@ -29,24 +30,27 @@ def sync(
     Example: affinage index sync handbook --dry-run
     """
     with installation() as app:
-        if changed:
-            if sources or dry_run or confirm_deletes:
-                raise UsageError("`--changed` names the sources by itself.", hint="Leave out the names and the other options.")
-            report = app.sync_changed(progress=note)
-        else:
-            report = app.sync(*(sources or ()), dry_run=dry_run, confirm_deletes=confirm_deletes, progress=note)
+        if changed and (sources or dry_run or confirm_deletes):
+            raise UsageError("`--changed` names the sources by itself.", hint="Leave out the names and the other options.")
+        with shown() as (say, watch):
+            if changed:
+                report = app.sync_changed(progress=say, watch=watch)
+            else:
+                report = app.sync(*(sources or ()), dry_run=dry_run, confirm_deletes=confirm_deletes, progress=say, watch=watch)
         with app.database.read() as connection:
-            from affinage.index.sources import declared_sources, source_status
+            from affinage.index.ledger import failures as failures_of
+            from affinage.index.sources import declared_sources
 
             names = list(dict.fromkeys(sources or ())) or declared_sources(connection)
-            failures = [(name, failure) for name in names for failure in source_status(connection, name).failures]
+            failures = [(name, failure) for name in names for failure in failures_of(connection, name)]
     result = report.as_dict()
     if not names:
         note(NOTHING_DECLARED)
     for name, failure in failures:
         note(f"{name}/{failure['path']}: {failure['message']} {failure['hint']}".rstrip())
     counts = (f"{title:9} " + ", ".join(f"{v} {k}" for k, v in result[title].items()) for title in ("documents", "chunks"))
-    cost = [f"would embed {report.tokens} tokens in about {report.estimated_seconds} s"] if dry_run else []
+    priced = f", for {report.cost}" if report.cost else ""
+    cost = [f"would embed {report.tokens} tokens; about {report.estimated_seconds} s without writing{priced}"] if dry_run else []
     emit(result, as_json=json_output, lines=[f"{report.status} in {report.seconds} s", *counts, *cost])
     if report.status == "held":
         note(f"{report.documents.held} documents are missing and were not deleted. If they are gone for good: add `--confirm-deletes`.")
@@ -55,21 +59,38 @@ def sync(
 
 @index.command("status")
 def status(json_output: JsonFlag = False) -> None:
-    """Show what each source holds, which generation serves it and what could not be read.
+    """Show what each source holds, how old its last complete scan is, what could not be read and what reuse saved.
 
     Example: affinage index status
     """
-    from affinage.index.sources import declared_sources, source_status
+    from affinage.cli.index_lines import status_lines
+    from affinage.index.sources import declared_sources
+    from affinage.index.status import source_status
 
     with installation() as app, app.database.read() as connection:
-        found = [source_status(connection, name) for name in declared_sources(connection)]
+        found = [source_status(connection, name, now=app.now()) for name in declared_sources(connection)]
     if not found:
         note(NOTHING_DECLARED)
-    lines = [
-        f"{s.source}: {s.documents} documents, {s.failed} failed, {s.chunks} chunks, generation {s.generation or '-'} ({s.embedder or '-'})"
-        for s in found
-    ]
+    lines = [line for one in found for line in status_lines(one)]
     emit({"sources": [s.as_dict() for s in found]}, as_json=json_output, lines=lines)
+
+
+@index.command("runs")
+def runs(
+    source: Annotated[str | None, typer.Argument(help="Name of a source; all when none is named.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
+    json_output: JsonFlag = False,
+) -> None:
+    """Show the last syncs, switches and rollbacks, the newest first.
+
+    Example: affinage index runs handbook --limit 5
+    """
+    from affinage.cli.index_lines import run_line
+    from affinage.index.runs import list_runs
+
+    with installation() as app, app.database.read() as connection:
+        found = list_runs(connection, source, limit=limit)
+    emit({"runs": found}, as_json=json_output, lines=map(run_line, found))
 
 
 @index.command("verify")

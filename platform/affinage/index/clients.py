@@ -13,6 +13,7 @@ from affinage.documents.extraction import Extract, extract
 from affinage.documents.sources import Places
 from affinage.engines.protocols import Embedder
 from affinage.index.cache import VectorCache
+from affinage.index.progress import Watch
 from affinage.index.stores.protocol import VectorStore
 
 EmbedderOf = Callable[[Mapping[str, Any]], Embedder]
@@ -23,8 +24,8 @@ class IndexClients:
     """Clients, clock and ids.
 
     `embedder_of` gives the embedder that a generation names. `places` opens sources within what operators allow. `extract`
-    reads documents: by default in this process, without limits. `progress` gets a line now and then. `reached` is called with
-    a name at each step boundary: a test stops there.
+    reads documents: by default in this process, without limits. `progress` gets a line when something is worth saying, `watch`
+    hears how far a sync is. `reached` is called with a name at each step boundary: a test stops there.
     """
 
     database: Database
@@ -37,4 +38,5 @@ class IndexClients:
     places: Places = field(default_factory=Places)
     extract: Extract = extract
     progress: Callable[[str], None] = lambda _line: None
+    watch: Watch = field(default_factory=Watch)
     reached: Callable[[str], None] = lambda _step: None

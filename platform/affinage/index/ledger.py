@@ -266,6 +266,12 @@ def intents(connection: Connection, generation_ids: Collection[str], *, names: C
     return [row for some in parts(names) for row in connection.execute(query.where(intent.c.row_id.in_(some)))]
 
 
+def count_intents(connection: Connection, generation_ids: Collection[str]) -> int:
+    """Number of intents of the generations."""
+    query = select(func.count()).select_from(intent).where(intent.c.generation_id.in_(list(generation_ids)))
+    return connection.execute(query).scalar_one()
+
+
 def clear_intents(connection: Connection, *, generation_id: str, names: Collection[str]) -> None:
     """Forget intents."""
     for some in parts(names):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection, func, select
 
 from affinage.database.engine import Database
 from affinage.database.tables.index import index_run
 from affinage.declarations.repository import list_sources
 from affinage.index import ledger
-from affinage.index.reports import COMPLETE, PARTIAL
+from affinage.index.runs import held_documents, is_sync_of, last_listed_at
 from affinage.telemetry import Metrics
 
 STATES = ("indexed", "failed")
-LISTED = (COMPLETE, PARTIAL)
-"""Runs that listed the whole source; one that is held waits for a person."""
 
 
 class IndexMetrics:
@@ -31,7 +29,7 @@ class IndexMetrics:
         """When the last run began that was counted, by source; None before the first."""
 
     def refresh(self) -> None:
-        """Documents by state, the time of the last good run, and the runs since the last look, for every declared source."""
+        """Documents by state and held, the time of the last good run, and the runs since the last look, for every declared source."""
         with self._database.read() as connection:
             for source in [spec.name for spec in list_sources(connection)]:
                 self._set(connection, source)
@@ -41,24 +39,20 @@ class IndexMetrics:
         states = ledger.count_states(connection, source)
         for state in STATES:
             self._metrics.index_documents.labels(source, state).set(states.get(state, 0))
-        good = _syncs_of(source) & index_run.c.status.in_(LISTED)
-        last = connection.execute(select(func.max(index_run.c.ended_at)).where(good)).scalar()
+        self._metrics.index_held_documents.labels(source).set(held_documents(connection, source))
+        last = last_listed_at(connection, source)
         if last is not None:
             self._metrics.index_last_success.labels(source).set(last.timestamp())
 
     def _count(self, connection: Connection, source: str) -> None:
         embedded, duration = self._metrics.index_embedded_chunks.labels(source), self._metrics.index_sync_duration.labels(source)
         if source not in self._counted:
-            self._counted[source] = connection.execute(select(func.max(index_run.c.started_at)).where(_syncs_of(source))).scalar()
+            self._counted[source] = connection.execute(select(func.max(index_run.c.started_at)).where(is_sync_of(source))).scalar()
             return
         since = self._counted[source]
-        query = select(index_run.c.report, index_run.c.started_at).where(_syncs_of(source)).order_by(index_run.c.started_at)
+        query = select(index_run.c.report, index_run.c.started_at).where(is_sync_of(source)).order_by(index_run.c.started_at)
         # A row is written when its run has ended, and one run of a source ends before the next begins.
         for run in connection.execute(query if since is None else query.where(index_run.c.started_at > since)):
             embedded.inc(run.report["chunks"]["embedded"])
             duration.observe(run.report["seconds"])
             self._counted[source] = run.started_at
-
-
-def _syncs_of(source: str) -> ColumnElement[bool]:
-    return (index_run.c.source == source) & (index_run.c.action == "sync")

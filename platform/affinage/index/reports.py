@@ -11,6 +11,8 @@ from affinage.index.revisions import ChunkCounts
 COMPLETE, PARTIAL, HELD, FAILED = "complete", "partial", "held", "failed"
 _GRAVITY = (COMPLETE, PARTIAL, HELD)
 # The status of several sources is the gravest of theirs.
+LISTED = (COMPLETE, PARTIAL)
+"""Runs that listed the whole source and did all that follows from it; one that is held waits for a person."""
 
 
 @dataclass
@@ -33,29 +35,58 @@ class DocumentCounts:
 
 
 @dataclass
+class Embedded:
+    """What went through the embedder, and how long it took: the next dry run estimates with it.
+
+    Characters, since counting the tokens of what is embedded anyway would cost a sync time. `embedder` is its fingerprint; None
+    when nothing was embedded, or by several.
+    """
+
+    embedder: str | None = None
+    texts: int = 0
+    characters: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Embedded) -> None:
+        """Sum up."""
+        if other.texts:
+            self.embedder = other.embedder if self.embedder == other.embedder or not self.texts else None
+        self.texts += other.texts
+        self.characters += other.characters
+        self.seconds = round(self.seconds + other.seconds, 3)
+
+
+@dataclass
 class SyncReport:
-    """The outcome of a sync. `tokens` and `estimated_seconds` are of a dry run."""
+    """The outcome of a sync.
+
+    `bytes_not_read` are of documents whose signature told that they did not change, where a signature tells the size. `tokens`,
+    `estimated_seconds` and `cost` are of a dry run.
+    """
 
     run_id: str
     status: str = COMPLETE
     documents: DocumentCounts = field(default_factory=DocumentCounts)
     chunks: ChunkCounts = field(default_factory=ChunkCounts)
     seconds: float = 0.0
+    bytes_not_read: int = 0
+    embedding: Embedded = field(default_factory=Embedded)
     tokens: int | None = None
     estimated_seconds: float | None = None
+    cost: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The keys of `affinage index sync --json`."""
         fields = asdict(self)
         if self.tokens is None:
-            del fields["tokens"], fields["estimated_seconds"]
+            del fields["tokens"], fields["estimated_seconds"], fields["cost"]
         return fields
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> SyncReport:
-        """What `as_dict` gave."""
-        fields = {**stored, "documents": DocumentCounts(**stored["documents"]), "chunks": ChunkCounts(**stored["chunks"])}
-        return cls(**fields)
+        """What `as_dict` gave, also before there were all of its keys."""
+        documents, chunks = DocumentCounts(**stored["documents"]), ChunkCounts(**stored["chunks"])
+        return cls(**{**stored, "documents": documents, "chunks": chunks, "embedding": Embedded(**stored.get("embedding", {}))})
 
     @classmethod
     def total(cls, reports: Sequence[SyncReport], *, run_id: str) -> SyncReport:
@@ -69,6 +100,8 @@ class SyncReport:
             result.chunks.add(report.chunks)
             result.status = max(result.status, report.status, key=_GRAVITY.index)
             result.seconds = round(result.seconds + report.seconds, 3)
+            result.bytes_not_read += report.bytes_not_read
+            result.embedding.add(report.embedding)
             if report.tokens is not None:
                 result.tokens = (result.tokens or 0) + report.tokens
                 result.estimated_seconds = round((result.estimated_seconds or 0.0) + (report.estimated_seconds or 0.0), 1)

@@ -101,7 +101,7 @@ def write_revisions(
     with clients.database.read() as connection:
         planned = _plan(connection, generation_id, lease.fence, documents)
     wanted = {row["embed_hash"]: plan.texts[row["embed_hash"]] for plan in planned for row in plan.fresh}
-    vectors, embedded = vectors_for(wanted, embedder=embedder, cache=clients.cache, progress=_embedding_progress(clients))
+    vectors, embedded = vectors_for(wanted, embedder=embedder, cache=clients.cache, progress=clients.watch.embedding)
     clients.reached("cached")
     for some in _for_one_transaction(planned):
         with clients.database.write() as connection:
@@ -343,10 +343,3 @@ def _not_current(connection: Connection, left: Sequence[Any]) -> dict[str, list[
         if rows:
             orphans[generation_id] = rows
     return orphans
-
-
-def _embedding_progress(clients: IndexClients) -> Callable[[int, int], None]:
-    def show(done: int, of: int) -> None:
-        clients.progress(f"embedding: {done} of {of}")
-
-    return show

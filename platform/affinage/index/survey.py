@@ -27,7 +27,8 @@ class Survey:
     """What one listing showed.
 
     `suspects` have another signature than recorded, or one that may not be trusted: only their bytes can tell. `rights`
-    are documents whose access changed. `missing` are gone, moves not counted.
+    are documents whose access changed. `missing` are gone, moves not counted. `bytes_not_read` are those of the unchanged, where
+    signatures tell the size.
     """
 
     seen: int = 0
@@ -40,6 +41,7 @@ class Survey:
     missing: list[Known] = field(default_factory=list)
     rights: list[tuple[Known, tuple[str, ...]]] = field(default_factory=list)
     held: bool = False
+    bytes_not_read: int = 0
     scan_started_ns: int = 0
 
     def signature(self, listed: Listed) -> Mapping[str, Any] | None:
@@ -90,12 +92,14 @@ def _compare(pairs: Iterator[tuple[Listed | None, Known | None]], allow: AllowOf
         label = allow(listed)
         if label != known.allow:
             result.rights.append((known, label))
-        if known.signature != listed.signature.as_json() or _worth_another_try(known, reader, now):
+        signature = listed.signature.as_json()
+        if known.signature != signature or _worth_another_try(known, reader, now):
             result.suspects.append((listed, known))
         elif known.failed:
             result.still_failed += 1
         else:
             result.unchanged += 1
+            result.bytes_not_read += signature.get("size") or 0
 
 
 def _worth_another_try(known: Known, reader: str, now: datetime) -> bool:

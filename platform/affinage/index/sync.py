@@ -39,6 +39,7 @@ from affinage.index.builds import (
 from affinage.index.canaries import ChangedEmbedderError
 from affinage.index.clients import IndexClients
 from affinage.index.leases import Lease, hold
+from affinage.index.metering import MeteredEmbedder
 from affinage.index.reports import COMPLETE, FAILED, HELD, PARTIAL, SyncReport
 from affinage.index.revisions import Revision, delete_documents, purge, recover, write_revisions
 from affinage.index.survey import AllowOf, Inspected, Survey, inspect, survey
@@ -142,6 +143,7 @@ class _Run:
         counts = self.report.documents
         counts.seen, counts.unsupported, counts.unchanged = found.seen, found.unsupported, found.unchanged
         counts.failed = found.still_failed
+        self.report.bytes_not_read = found.bytes_not_read
         self._write_rights(found)
         self._write_moves(found, allow)
         self._write_contents(found, opened, allow)
@@ -208,25 +210,27 @@ class _Run:
             nonlocal generation, embedder
             for item in inspect(opened, found, extract=self.clients.extract, xml=self.spec.xml, now=self.clients.now()):
                 self._count(item)
+                self.clients.watch.inspected(settled=item.document is None)
                 if item.document is None:
                     settled.append(item)
                     continue
                 if embedder is None:
-                    generation, embedder = self._serving()
+                    generation, opened_embedder = self._serving()
+                    embedder = MeteredEmbedder(opened_embedder, self.report.embedding)
                 yield self._revision(item, found, allow, embedder)
 
-        written = 0
+        self.clients.watch.began(self.source, documents=len(found.suspects) + len(found.added))
         with closing(ahead(in_batches(revisions()))) as batches:
             for batch in batches:
                 if generation is None or embedder is None:
                     raise ValueError("a revision came before its generation")
                 name = generation.generation_id
+                self.clients.watch.writing(documents=len(batch), chunks=sum(len(revision.chunks) for revision in batch))
                 counts = write_revisions(
                     self.clients, self.lease, generation_id=name, embedder=embedder, documents=batch, still_valid=self._still_declared
                 )
                 self.report.chunks.add(counts)
-                written += len(batch)
-                self.clients.progress(f"{self.source}: {written} documents written")
+                self.clients.watch.written()
                 self.clients.store.maintain(name)
         self._write(dict(self._settled(item, found, allow) for item in settled))
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from affinage.index.cache import VectorCache
     from affinage.index.clients import IndexClients
     from affinage.index.generations import BuildReport, SwitchReport
+    from affinage.index.progress import Watch
     from affinage.index.reports import SyncReport
     from affinage.index.search import Searcher
     from affinage.index.stores.protocol import VectorStore
@@ -68,9 +69,10 @@ class Indexing(Models):
             connections={name: url.get_secret_value() for name, url in given.connections.items()},
         )
 
-    def index_clients(self, *, progress: Callable[[str], None] = lambda _: None) -> IndexClients:
-        """What the operations of `index` work with; `progress` gets a line now and then."""
+    def index_clients(self, *, progress: Callable[[str], None] = lambda _: None, watch: Watch | None = None) -> IndexClients:
+        """What the operations of `index` work with; `progress` gets a line now and then, `watch` hears how far a sync is."""
         from affinage.index.clients import IndexClients
+        from affinage.index.progress import Watch
 
         return IndexClients(
             database=self.database,
@@ -83,24 +85,36 @@ class Indexing(Models):
             places=self.places,
             extract=self.extraction.extract,
             progress=progress,
+            watch=watch or Watch(),
         )
 
     def sync(
-        self, *sources: str, dry_run: bool = False, confirm_deletes: bool = False, progress: Callable[[str], None] = lambda _: None
+        self,
+        *sources: str,
+        dry_run: bool = False,
+        confirm_deletes: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
+        watch: Watch | None = None,
     ) -> SyncReport:
         """Index what changed in the named sources, or in all, and sum up."""
         from affinage.index.sources import sync_sources
 
-        return sync_sources(self.index_clients(progress=progress), sources, dry_run=dry_run, confirm_deletes=confirm_deletes)
+        return sync_sources(
+            self.index_clients(progress=progress, watch=watch),
+            sources,
+            dry_run=dry_run,
+            confirm_deletes=confirm_deletes,
+            price_per_million_tokens=self.settings.embedding_price,
+        )
 
-    def sync_changed(self, *, progress: Callable[[str], None] = lambda _: None) -> SyncReport:
+    def sync_changed(self, *, progress: Callable[[str], None] = lambda _: None, watch: Watch | None = None) -> SyncReport:
         """Index the sources that somebody says have changed since their last sync."""
         from affinage.index.hints import hinted_sources
         from affinage.index.reports import SyncReport
 
         with self.database.read() as connection:
             hinted = hinted_sources(connection)
-        return self.sync(*hinted, progress=progress) if hinted else SyncReport.total([], run_id=self.new_id())
+        return self.sync(*hinted, progress=progress, watch=watch) if hinted else SyncReport.total([], run_id=self.new_id())
 
     def build_generation(
         self, source: str, *, embedder: Mapping[str, Any] | None = None, progress: Callable[[str], None] = lambda _: None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from affinage.errors import DependencyError
 from affinage.index.metrics import IndexMetrics
 from affinage.telemetry import Metrics
 from tests.support.indexing import World
@@ -30,6 +31,37 @@ def test_another_process_shows_documents_and_the_last_good_run(world: World) -> 
     world.sync(confirm_deletes=False)  # nothing is left: held until somebody confirms
     shown.refresh()
     assert value(metrics, "affinage_index_last_success_timestamp_seconds") == good_at
+
+
+def test_held_deletions_are_shown_until_they_are_confirmed_also_by_a_run_that_failed_since(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.allow(("**", ["everyone"]))
+    world.write("a.md", "Leave is asked for in writing.")
+    metrics = Metrics()
+    shown = IndexMetrics(world.database, metrics)
+
+    def held() -> float | None:
+        shown.refresh()
+        return value(metrics, "affinage_index_held_documents")
+
+    assert held() == 0, "the series is there before anything is held"
+    world.sync()
+    assert held() == 0
+    world.remove("a.md")
+    world.sync()
+    assert held() == 1
+    with monkeypatch.context() as broken:
+        broken.setattr("affinage.index.sync.survey", _unreachable)
+        with pytest.raises(DependencyError):
+            world.sync()
+    assert held() == 1
+    world.sync(confirm_deletes=True)
+    assert held() == 0
+
+
+def _unreachable(*_: object, **__: object) -> None:
+    raise DependencyError("source", "The folder is out of reach.")
 
 
 def test_another_process_counts_what_each_run_embedded_and_how_long_it_took(world: World) -> None:
