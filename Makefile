@@ -113,8 +113,9 @@ test-cluster: setup ## What needs the servers of a cluster; as root also what ne
 test-played:
 	$(BIN)/pytest -m "cluster and not node" $(BESIDE)
 
+# Not captured: these tests print the figures of docs/how-to/install.md.
 test-node:
-	tests/cluster/node.sh $(BIN)/pytest -m node
+	tests/cluster/node.sh $(BIN)/pytest -m node --capture=no
 
 # An environment of its own, made once for each lock, outside the checkout.
 VLLM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/affinage/vllm-$(shell sha256sum requirements/vllm.txt | cut -c1-16)

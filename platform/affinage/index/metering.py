@@ -26,6 +26,11 @@ class MeteredEmbedder:
         return self._embedder.fingerprint
 
     @property
+    def weights_in_fingerprint(self) -> bool:
+        """As the embedder's."""
+        return self._embedder.weights_in_fingerprint
+
+    @property
     def dimensions(self) -> int:
         """As the embedder's."""
         return self._embedder.dimensions
