@@ -23,7 +23,7 @@ GO_PROGRAMS := $(KUBERNETES) $(PAUSE) $(WEAVIATE)
 ROOTFS := $(GO_CACHE)/rootfs-$(shell sha256sum tests/cluster/rootfs.txt | cut -c1-16)/rootfs.tar
 
 .PHONY: help setup browser ocr check test cluster-bin cluster-packages cluster-images images test-cluster test-played test-node test-vllm \
-	bench-index demo lock clean
+	bench-index soak demo lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -142,6 +142,15 @@ $(addsuffix /.installed,$(PEER_FOLDERS)):
 	rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-deps --require-hashes -r requirements/$(patsubst %-$(lastword $(subst -, ,$(notdir $(@D)))),%,$(notdir $(@D))).txt
 	touch $@
+
+# What is random in the proofs of the index repeats ten times as often; the same SEED draws the same lives and the same moments to kill at.
+SEED ?=
+soak: SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
+soak: export CLUSTER_BIN := $(dir $(WEAVIATE))
+soak: setup $(WEAVIATE) ## The proofs of the index at full counts: 200 random kills a store, 100,000 steps of a folder's life; SEED=n repeats one.
+	@echo "The seed is $(SEED). Again: make soak SEED=$(SEED)"
+	$(BIN)/pytest --soak --seed=$(SEED) --hypothesis-seed=$(SEED) --timeout=7200 $(BESIDE) \
+		tests/unit/index/test_index_machine.py tests/integration/test_index_machine.py tests/integration/test_index_stores.py
 
 images: ## Build the container images with buildah; services/README.md says how without the Internet.
 	services/build.sh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,32 @@ from tests.support.programs import required
 from tests.support.services import Service
 from tests.support.vllm import serve_vllm
 from tests.support.weaviate import SERVER, running
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="Proofs that repeat something random do it ten times as often.")
+    parser.addoption("--seed", type=int, default=7, help="Of what is random in them; lives of hypothesis take --hypothesis-seed.")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.getoption('--seed')}{', full counts' if config.getoption('--soak') else ''}"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often a proof repeats something random, and from which seed."""
+
+    soak: bool
+    seed: int
+
+    def of(self, quick: int) -> int:
+        """`quick` times, ten times as often in a soak."""
+        return 10 * quick if self.soak else quick
+
+
+@pytest.fixture(scope="session")
+def counts(pytestconfig: pytest.Config) -> Counts:
+    return Counts(soak=pytestconfig.getoption("--soak"), seed=pytestconfig.getoption("--seed"))
 
 
 class Clock:

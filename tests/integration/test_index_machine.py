@@ -9,6 +9,7 @@ import pytest
 from affinage.database.engine import Database
 from affinage.index.stores.lancedb import LanceStore
 from affinage.index.stores.weaviate import WeaviateStore
+from tests.conftest import Counts
 from tests.unit.index.test_index_machine import STORE, TEMPLATE, live
 
 pytestmark = pytest.mark.integration
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.parametrize("kind", ["lancedb", pytest.param("weaviate", marks=pytest.mark.cluster)])
 def test_index_ends_as_a_cold_one_whatever_happens(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, counts: Counts
 ) -> None:
     database = Database(f"sqlite:///{tmp_path / 'template.db'}")
     database.migrate()
@@ -29,4 +30,4 @@ def test_index_ends_as_a_cold_one_whatever_happens(
         monkeypatch.setitem(STORE, "of", lambda _: WeaviateStore(url, grpc_port=grpc_port))
     else:
         monkeypatch.setitem(STORE, "of", lambda folder: LanceStore(folder / "vectors"))
-    live(examples=15, steps=20)
+    live(examples=counts.of(15), steps=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 
 from affinage.index.verify import verify
 from affinage.wiring import random_id, utc_now
-from tests.support.index_process import STORE, open_store
+from tests.conftest import Counts
+from tests.support.index_process import READY, STORE, open_store
 from tests.support.indexing import World
+from tests.support.observer import Observer
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -41,18 +44,24 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 def run(world: World, *at: str) -> subprocess.Popen[str]:
     arguments = [sys.executable, "-m", "tests.support.index_process", str(world.folder), *at]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(arguments, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def rule(n: int, *, version: int) -> str:
+    """A document of two chunks, as the observer expects them."""
+    return f"# Rule {n}\n\nRule {n} about leave in march, version {version}.\n\n## Pay\n\nPay of rule {n * 7}, version {version}."
 
 
 def fill(world: World) -> None:
     world.allow(("hr/**", ["group:hr"]), ("**", ["everyone"]))
     for n in range(12):
-        world.write(f"{('hr', 'all')[n % 2]}/{n}.md", f"# Rule {n}\n\nRule {n} about leave in march.\n\n## Pay\n\nPay of rule {n * 7}.")
+        world.write(f"{('hr', 'all')[n % 2]}/{n}.md", rule(n, version=0))
 
 
 def change(world: World, round_: int) -> None:
-    world.write("all/1.md", f"# Rule 1\n\nRule one was edited in round {round_}.")
-    world.write(f"all/new{round_}.md", f"# New\n\nA rule about visa number {round_}.")
+    world.write("all/1.md", rule(1, version=round_ + 1))
+    world.write(f"all/new{round_}.md", rule(100 + round_, version=round_))
     if round_:
         world.remove(f"all/new{round_ - 1}.md")
     world.allow(("hr/**", ["group:hr"]), ("all/3.md", ["group:law"] if round_ % 2 else ["everyone"]), ("**", ["everyone"]))
@@ -88,21 +97,63 @@ def test_process_killed_at_each_step_is_finished_by_the_next(world: World) -> No
     assert verify(world.clients()).found == 0
 
 
-def test_process_killed_at_any_moment_is_finished_by_the_next(world: World) -> None:
+def test_processes_killed_at_random_times_leave_nothing_wrong_and_readers_never_see_it(world: World, counts: Counts) -> None:
+    rng = random.Random(counts.seed)
     fill(world)
     world.sync()
-    for round_, delay in enumerate((0.9, 1.3, 1.6)):
-        change(world, round_)
-        process = run(world)
-        try:
-            process.wait(timeout=delay)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.communicate()
-        world.check_search()
-        world.sync()
+    typical_seconds = unharmed(world)
+    reading = World(world.folder, store=open_store(world.folder), declared=True)
+    observer = Observer(reading, always=[f"{('hr', 'all')[n % 2]}/{n}.md" for n in range(12) if n not in {1, 3}])
+    killed, rounds = 0, counts.of(20)
+    coming = run(world, READY)
+    try:
+        with observer.watching():
+            for round_ in range(rounds):
+                # Loaded while the round before it runs; it has read nothing of the source yet.
+                process, coming = coming, run(world, READY)
+                change(world, round_)
+                begin(process)
+                try:
+                    process.wait(timeout=rng.uniform(0, typical_seconds))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                process.communicate()
+                killed += process.returncode == -signal.SIGKILL
+                world.check_search()
+                if rng.random() < 0.5:  # else the next process finishes it, or is killed as well
+                    world.sync(confirm_deletes=True)
+    finally:
+        coming.kill()
+        coming.communicate()
+        reading.close()
+    assert killed > rounds / 4, f"only {killed} of {rounds} runs were killed before they ended: the proof is empty"
+    assert observer.searches > rounds
+    assert world.sync(confirm_deletes=True).status == "complete"
     world.check()
     assert verify(world.clients()).found == 0
+
+
+def unharmed(world: World) -> float:
+    """Seconds that a process takes to sync a change when nobody kills it."""
+    process = run(world, READY)
+    change(world, 0)
+    started = begin(process)
+    assert process.stdout is not None
+    assert process.stdout.readline().endswith(" complete\n")
+    seconds = time.monotonic() - started
+    process.communicate(timeout=60)
+    world.remove("all/new0.md")
+    return seconds
+
+
+def begin(process: subprocess.Popen[str]) -> float:
+    """Let a process that waits begin its sync; returns when that was."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{READY}\n", process.stderr and process.stderr.read()
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    return time.monotonic()
 
 
 @pytest.mark.parametrize("step", ["intended", "written"])

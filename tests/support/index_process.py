@@ -1,6 +1,8 @@
 """One sync in a process of its own, which may end or stop itself at a step.
 
 python -m tests.support.index_process FOLDER [STEP [SIGNAL]]
+
+With the step `ready` it loads everything, says `ready` and begins when it gets a line.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from affinage.index.sync import sync_source
 from affinage.wiring import random_id, utc_now
 from tests.support.indexing import World
 
+READY = "ready"
 STORE = "TEST_WEAVIATE"
 """Address and gRPC port of a Weaviate server; unset: LanceDB in the world's folder."""
 
@@ -39,8 +42,14 @@ def main() -> None:
         if name == step:
             os.kill(os.getpid(), sent)
 
+    if step == READY:
+        world.store.generations()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
     report = sync_source(world.clients(reached=reached, now=utc_now), "handbook", confirm_deletes=True)
     sys.stdout.write(str(len(world.embedder.embedded)) + " " + report.status + "\n")
+    sys.stdout.flush()
     world.close()
 
 

@@ -8,7 +8,7 @@ short list never tells of hidden documents.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -34,6 +34,18 @@ ATTEMPTS = 4
 # A search that meets a document while it is being replaced looks again: by then the new rows are current.
 
 Ranked = list[Passage]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Rows of one list that passed the guard: similarity and passage by row.
+
+    `outdated`: rows were dropped as not current. `whole`: these are all there are.
+    """
+
+    rows: dict[str, tuple[float, Passage]]
+    outdated: bool
+    whole: bool
 
 
 class Searcher:
@@ -112,13 +124,14 @@ class Searcher:
         for generation in generations:
             embed = generation.fingerprint["embed"]
             name = generation.generation_id
-            near, stale = self._searched_on(name, principals, depth, partial(self._near, name, vectors[embed], rights))
-            by_embedder.setdefault(embed, []).extend(near)
-            outdated |= stale
+            near = self._searched_on(name, principals, depth, partial(self._near, name, vectors[embed], rights))
+            by_embedder.setdefault(embed, []).extend(near.rows.values())
+            outdated |= near.outdated
             if words:
-                held, stale = self._searched_on(name, principals, CANDIDATES, partial(self._holding, name, words, rights))
-                by_words.extend(held)
-                outdated |= stale
+                held = self._searched_on(name, principals, CANDIDATES, partial(self._holding, name, words, rights))
+                by_words.extend(held.rows.values())
+                # A row that all rows lacked a moment ago: its document was replaced, or opened to this reader, between the two lists.
+                outdated |= held.outdated or (near.whole and not held.rows.keys() <= near.rows.keys())
         return [_ranked(scored, depth) for scored in (*by_embedder.values(), by_words)], outdated
 
     def _near(self, generation: str, vector: NDArray[np.float32], rights: Rights, limit: int) -> dict[str, float]:
@@ -128,18 +141,17 @@ class Searcher:
         hits = self._store.lexical_candidates(generation, words, rights=rights, limit=limit)
         return {hit.row_id: score(words, hit.tokens) for hit in hits}
 
-    def _searched_on(
-        self, generation: str, principals: frozenset[str], wanted: int, search: Callable[[int], dict[str, float]]
-    ) -> tuple[list[tuple[float, Passage]], bool]:
-        """At least `wanted` rows that pass the guard, or all there are; whether rows were dropped as not current."""
+    def _searched_on(self, generation: str, principals: frozenset[str], wanted: int, search: Callable[[int], dict[str, float]]) -> _Found:
+        """At least `wanted` rows that pass the guard, or all there are."""
         limit = wanted
         while True:
             hits = search(limit)
             # After the store was asked: what the store gave is judged by a ledger at least as new.
             with self._database.read() as connection:
                 guarded = ledger.guard(connection, generation_id=generation, row_ids=list(hits), principals=principals)
-            if len(guarded.visible) >= wanted or len(hits) < limit:
-                return [(hits[row], passage) for row, passage in guarded.visible.items()], guarded.outdated
+            whole = len(hits) < limit
+            if len(guarded.visible) >= wanted or whole:
+                return _Found({row: (hits[row], passage) for row, passage in guarded.visible.items()}, guarded.outdated, whole)
             limit *= 4
 
     def _rights(self, generations: Sequence[Generation], principals: frozenset[str]) -> Rights:

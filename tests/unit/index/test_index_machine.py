@@ -22,6 +22,7 @@ from affinage.index.stores.protocol import VectorStore
 from affinage.index.sync import sync_source
 from affinage.index.verify import verify
 from affinage.wiring import random_id
+from tests.conftest import Counts
 from tests.support.indexing import READERS, World
 
 PATHS = st.sampled_from(["a.md", "b.md", "c.txt", "hr/a.md", "hr/d.md", "law/e.md", "law/f.txt"])
@@ -151,9 +152,9 @@ class IndexMachine(RuleBasedStateMachine):
     # Ten thousand steps, in parts that each end well within a test's time limit.
     [pytest.param(12, 20, id="quick"), *(pytest.param(100, 20, id=f"full-{part}", marks=pytest.mark.slow) for part in range(1, 6))],
 )
-def test_index_ends_as_a_cold_one_whatever_happens(template: Path, examples: int, steps: int) -> None:
+def test_index_ends_as_a_cold_one_whatever_happens(template: Path, counts: Counts, examples: int, steps: int) -> None:
     TEMPLATE["file"] = template
-    live(examples=examples, steps=steps)
+    live(examples=counts.of(examples), steps=steps)
 
 
 def live(*, examples: int, steps: int) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from affinage.identity.rights import reader
@@ -112,3 +114,30 @@ def test_removed_source_is_not_served(world: World) -> None:
         assert serving_generations(connection, ["handbook"]) == {}
     # A variant that still names the generation finds nothing either.
     assert world.searcher().search("leave", generations=generations, principals=reader("alice").principals, k=5) == []
+
+
+TWO_CHUNKS = "# Leave\n\nAnnual leave is {n} days.\n\n## Pay\n\nPay day is the {n}th."
+
+
+@pytest.mark.parametrize("change", ["replaced", "opened"])
+def test_document_that_changes_between_the_two_lists_is_read_whole(world: World, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    world.allow(("b.md", ["everyone"]), ("a.md", ["group:law"] if change == "opened" else ["everyone"]))
+    world.write("a.md", TWO_CHUNKS.format(n=25))
+    world.write("b.md", "A badge opens the door.")
+    world.sync()
+    asked, ask = list[int](), world.store.lexical_candidates
+
+    def later(*arguments: Any, **named: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 1:  # the other list is there already
+            if change == "opened":
+                world.allow(("**", ["everyone"]))
+            else:
+                world.write("a.md", TWO_CHUNKS.format(n=26))
+            world.sync()
+        return ask(*arguments, **named)
+
+    monkeypatch.setattr(world.store, "lexical_candidates", later)
+    found = {p.text for p in world.search("annual") if p.document == "handbook/a.md"}
+    day = 25 if change == "opened" else 26
+    assert found == {f"Annual leave is {day} days.", f"Pay day is the {day}th."}
