@@ -103,7 +103,7 @@ class DocumentError(AffinageError):
         The document as its source names it.
     reason
         A bounded word for metrics: `password`, `damaged`, `too_large`, `unsupported`, `no_text`, `unreadable`, `encoding`,
-        `misnamed`, `no_ocr`, `too_slow`, `crashed`.
+        `misnamed`, `no_ocr`, `too_slow`, `crashed`, `not_embedded`.
     retryable
         Whether the same bytes may be read later: the reason may have been the machine's, not the document's.
     """

@@ -53,7 +53,7 @@ class Settings(BaseModel):
     connections: dict[str, SecretStr] = Field(default_factory=dict)
     """SQLAlchemy URL of each database that an SQL source may name; in the environment one variable each, `AFFINAGE_CONNECTION_<NAME>`."""
     egress_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
-    """Hosts that an engine's endpoint, an S3 server or a web source may name; a private address of a web site stands here too."""
+    """Hosts that an endpoint of a model, an S3 server or a web source may name; a private address of a web site stands here too."""
     embedder_url: str | None = None
     """The embedder's service, `http://HOST:PORT`, with all pods behind that name; default: in this process."""
     embedding_price: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, insert, select
 
 from affinage.database.tables.index import canary as table
-from affinage.engines.protocols import Embedder
+from affinage.engines.protocols import Embedder, RefusedTextsError
 from affinage.errors import ConflictError
 from affinage.index.cache import Vector
 
@@ -120,7 +120,11 @@ class GuardedEmbedder:
         with self._lock:
             if not self._known and len(texts):
                 names = list(self._expected)
-                given = dict(zip(names, np.asarray(self._embedder.embed(names), dtype=np.float32), strict=True))
+                try:
+                    given = dict(zip(names, np.asarray(self._embedder.embed(names), dtype=np.float32), strict=True))
+                except RefusedTextsError as error:
+                    # Its positions are those of canaries: the caller would take them for its own texts.
+                    raise self._error from error
                 if not agree(given, self._expected):
                     raise self._error
                 self._known = True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from affinage.engines.protocols import Embedder
+from affinage.engines.protocols import Embedder, RefusedTextsError
 from affinage.errors import DependencyError
 from affinage.index.cache import Vector, VectorCache
 
@@ -19,11 +19,26 @@ UNIT_TOLERANCE = 1e-3
 
 
 def vectors_for(
-    texts: Mapping[str, str], *, embedder: Embedder, cache: VectorCache, progress: Callable[[int, int], None] = lambda _done, _of: None
+    texts: Mapping[str, str],
+    *,
+    embedder: Embedder,
+    cache: VectorCache,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+    refused: set[str] | None = None,
 ) -> tuple[dict[str, Vector], int]:
     """Vectors of `texts` (digest to text), and how many texts were embedded.
 
     Each distinct text is embedded at most once, and committed to the cache before anything refers to it.
+
+    Parameters
+    ----------
+    refused
+        Gets the digests of texts that the embedder will not take, which then have no vector. None: they are an error.
+
+    Raises
+    ------
+    RefusedTextsError
+        If a text was refused, and `refused` is None; the others are in the cache.
     """
     found = cache.get(embedder.fingerprint, texts)
     # Texts of like length together: a batch is padded to its longest.
@@ -32,13 +47,21 @@ def vectors_for(
     committed_at = time.monotonic()
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
-        made.update(zip(batch, _embed(embedder, [texts[digest] for digest in batch]), strict=True))
+        try:
+            made.update(zip(batch, _embed(embedder, [texts[digest] for digest in batch]), strict=True))
+        except RefusedTextsError as error:
+            lost = {batch[position] for position in error.positions}
+            made.update({digest: vector for digest, vector in zip(batch, error.vectors, strict=True) if digest not in lost})
+            if refused is None:
+                cache.put(embedder.fingerprint, made)
+                raise
+            refused |= lost
         if start + BATCH >= len(missing) or time.monotonic() - committed_at >= COMMIT_SECONDS:
             cache.put(embedder.fingerprint, made)
             found.update(made)
             made, committed_at = {}, time.monotonic()
         progress(start + len(batch), len(missing))
-    return found, len(missing)
+    return found, sum(digest in found for digest in missing)
 
 
 def _embed(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:

@@ -76,6 +76,10 @@ class _Planned:
     old_extract: str | None
     mixed_rights: bool
 
+    def needs(self, digests: Collection[str]) -> bool:
+        """Whether a row that appears is of one of these texts."""
+        return any(row["embed_hash"] in digests for row in self.fresh)
+
 
 def write_revisions(
     clients: IndexClients,
@@ -85,6 +89,7 @@ def write_revisions(
     embedder: Embedder,
     documents: Sequence[Revision],
     still_valid: Callable[[Connection], None] = lambda _: None,
+    on_refused: Callable[[Revision], None],
 ) -> ChunkCounts:
     """Make the generation serve `documents`.
 
@@ -92,6 +97,8 @@ def write_revisions(
     ----------
     still_valid
         Called inside the transaction that makes the documents visible; raises to prevent it.
+    on_refused
+        Called for a document with a text that the embedder will not take: the generation goes on serving what it served of it.
 
     Raises
     ------
@@ -101,7 +108,12 @@ def write_revisions(
     with clients.database.read() as connection:
         planned = _plan(connection, generation_id, lease.fence, documents)
     wanted = {row["embed_hash"]: plan.texts[row["embed_hash"]] for plan in planned for row in plan.fresh}
-    vectors, embedded = vectors_for(wanted, embedder=embedder, cache=clients.cache, progress=clients.watch.embedding)
+    refused: set[str] = set()
+    vectors, embedded = vectors_for(wanted, embedder=embedder, cache=clients.cache, progress=clients.watch.embedding, refused=refused)
+    for plan in planned:
+        if plan.needs(refused):
+            on_refused(plan.revision)
+    planned = [plan for plan in planned if not plan.needs(refused)]
     clients.reached("cached")
     for some in _for_one_transaction(planned):
         with clients.database.write() as connection:
@@ -111,7 +123,7 @@ def write_revisions(
     with clients.database.read() as connection:
         # A process that was stopped for long would leave an extract that nothing names, and rows for the next scrub.
         lease.check(connection)
-    _put_extracts(clients, documents)
+    _put_extracts(clients, [plan.revision for plan in planned])
     rows = [_store_row(plan.revision, row, vectors[row["embed_hash"]]) for plan in planned for row in plan.fresh]
     clients.store.upsert(generation_id, rows)
     clients.reached("written")
@@ -129,7 +141,8 @@ def write_revisions(
     _clear(clients, lease, {generation_id: [row["row_id"] for plan in planned for row in plan.fresh]})
     clients.reached("cleared")
     total = sum(len(plan.rows) for plan in planned)
-    return ChunkCounts(embedded=embedded, reused=total - embedded, written=len(rows), deleted=len(gone))
+    # Texts of a document that was refused may be among the embedded ones.
+    return ChunkCounts(embedded=embedded, reused=max(0, total - embedded), written=len(rows), deleted=len(gone))
 
 
 def _for_one_transaction(planned: Sequence[_Planned]) -> Iterator[list[_Planned]]:

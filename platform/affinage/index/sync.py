@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from affinage.database.tables.index import index_run
 from affinage.declarations.model import SourceSpec
 from affinage.declarations.repository import get_source
 from affinage.documents.chunking import split
-from affinage.documents.extraction import extract_fingerprint
+from affinage.documents.extraction import extract_fingerprint, reader_fingerprint
 from affinage.documents.sources import Source
 from affinage.engines.protocols import Embedder
 from affinage.errors import AffinageError, ConflictError
@@ -40,10 +40,11 @@ from affinage.index.canaries import ChangedEmbedderError
 from affinage.index.clients import IndexClients
 from affinage.index.leases import Lease, hold
 from affinage.index.metering import MeteredEmbedder
+from affinage.index.quarantine import failure_of
 from affinage.index.reports import COMPLETE, FAILED, HELD, PARTIAL, SyncReport
 from affinage.index.revisions import Revision, delete_documents, purge, recover, write_revisions
 from affinage.index.survey import AllowOf, Inspected, Survey, inspect, survey
-from affinage.index.upkeep import ahead, catch_up, in_batches, lease_name, patch_rights, waiting
+from affinage.index.upkeep import ahead, catch_up, in_batches, lease_name, not_embedded, patch_rights, waiting
 
 ATTEMPTS = 5
 # A declaration that changes in the middle of a run makes the run start again; somebody who keeps changing it hears of it.
@@ -205,6 +206,9 @@ class _Run:
         settled: list[Inspected] = []
         generation: Generation | None = None
         embedder: Embedder | None = None
+        # By document: what was read and is not written yet.
+        reading: dict[str, Inspected] = {}
+        refused: list[Inspected] = []
 
         def revisions() -> Iterator[Revision]:
             nonlocal generation, embedder
@@ -217,7 +221,9 @@ class _Run:
                 if embedder is None:
                     generation, opened_embedder = self._serving()
                     embedder = MeteredEmbedder(opened_embedder, self.report.embedding)
-                yield self._revision(item, found, allow, embedder)
+                revision = self._revision(item, found, allow, embedder)
+                reading[revision.doc_key] = replace(item, document=None)
+                yield revision
 
         self.clients.watch.began(self.source, documents=len(found.suspects) + len(found.added))
         with closing(ahead(in_batches(revisions()))) as batches:
@@ -227,11 +233,21 @@ class _Run:
                 name = generation.generation_id
                 self.clients.watch.writing(documents=len(batch), chunks=sum(len(revision.chunks) for revision in batch))
                 counts = write_revisions(
-                    self.clients, self.lease, generation_id=name, embedder=embedder, documents=batch, still_valid=self._still_declared
+                    self.clients,
+                    self.lease,
+                    generation_id=name,
+                    embedder=embedder,
+                    documents=batch,
+                    still_valid=self._still_declared,
+                    on_refused=lambda revision: refused.append(reading[revision.doc_key]),
                 )
+                for revision in batch:
+                    del reading[revision.doc_key]
                 self.report.chunks.add(counts)
                 self.clients.watch.written()
                 self.clients.store.maintain(name)
+        # Only now: the counts belong to the thread that reads ahead until it has ended.
+        settled += [self._refused(item) for item in refused]
         self._write(dict(self._settled(item, found, allow) for item in settled))
 
     def _count(self, item: Inspected) -> None:
@@ -244,6 +260,19 @@ class _Run:
             counts.added += 1
         else:
             counts.changed += 1
+
+    def _refused(self, item: Inspected) -> Inspected:
+        """A document that was read, and that the embedder will not take: it failed after all."""
+        counts = self.report.documents
+        if item.known is None or item.known.raw_hash is None:
+            counts.added -= 1
+        else:
+            counts.changed -= 1
+        counts.failed += 1
+        reader = reader_fingerprint(self.spec.xml)
+        error = not_embedded(item.listed.path)
+        failure = failure_of(error, known=item.known, raw_hash=item.raw_hash, extractor=reader, now=self.clients.now())
+        return replace(item, document=None, failure=failure)
 
     def _serving(self) -> tuple[Generation, Embedder]:
         serving = next((g for g in self.generations if g.state == SERVING), None)

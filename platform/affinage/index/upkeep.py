@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from affinage.documents.blocks import ExtractedDocument
 from affinage.documents.chunking import split
 from affinage.engines.protocols import Embedder
+from affinage.errors import DocumentError
 from affinage.index import extracts, ledger
 from affinage.index.builds import Generation, open_embedder
 from affinage.index.clients import IndexClients
@@ -37,7 +38,13 @@ def waiting(clients: IndexClients, source: str) -> Callable[[], None]:
 def catch_up(
     clients: IndexClients, lease: Lease, generation: Generation, *, embedder: Embedder | None = None, extracted: Extracted | None = None
 ) -> ChunkCounts:
-    """Bring a generation to the documents as they were last indexed, from their extracts; cheap when it is there."""
+    """Bring a generation to the documents as they were last indexed, from their extracts; cheap when it is there.
+
+    Raises
+    ------
+    DocumentError
+        If the embedder will not take a text of a document; the generation lacks it then, and those after it.
+    """
     counts = ChunkCounts()
     with clients.database.read() as connection:
         behind = ledger.lagging(connection, source=generation.source, generation_id=generation.generation_id)
@@ -52,12 +59,24 @@ def catch_up(
             chunks = split(content, count_tokens=opened.count_tokens, max_tokens=opened.max_tokens)
             yield Revision(document.doc_key, document.raw_hash, extract_hash, document.allow, chunks, extract=data)
 
+    paths = {document.doc_key: document.path for document in behind}
+
+    def refuse(revision: Revision) -> None:
+        raise not_embedded(paths[revision.doc_key])
+
+    name = generation.generation_id
     with closing(ahead(in_batches(revisions()))) as batches:
         for batch in batches:
-            counts.add(write_revisions(clients, lease, generation_id=generation.generation_id, embedder=opened, documents=batch))
+            counts.add(write_revisions(clients, lease, generation_id=name, embedder=opened, documents=batch, on_refused=refuse))
             clients.progress(f"{generation.source}: generation {generation.generation_id}: {counts.written} rows")
     clients.store.maintain(generation.generation_id)
     return counts
+
+
+def not_embedded(path: str) -> DocumentError:
+    """The error for a document with a text that the embedder will not take. Another time, or another embedder, may."""
+    message = f"The embedder refuses a text of `{path}`, also when it is alone."
+    return DocumentError(path, "not_embedded", message, hint="Check the `max_tokens` that its declaration says.", retryable=True)
 
 
 def ahead(items: Iterator[T]) -> Generator[T, None, None]:
